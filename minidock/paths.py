@@ -1,0 +1,94 @@
+"""Where MiniDock keeps things.
+
+Two directories, as the Filesystem Hierarchy Standard wants them: what must
+survive a reboot lies under ``root`` (images, layers, containers), what must
+not lies under ``run`` (sockets, network namespaces). Both can be moved, so
+that two engines, or a test, can live side by side on one host.
+
+**Interface:** :class:`Paths`, :func:`write_json`, :func:`read_json`.
+
+**See:** hier(7), rename(2).
+"""
+
+import json
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from threading import get_ident
+from typing import Any
+
+
+# %% The directories
+@dataclass(frozen=True, slots=True)
+class Paths:
+    """All the places MiniDock writes to, from two roots."""
+
+    root: Path = Path("/var/lib/minidock")
+    run: Path = Path("/run/minidock")
+
+    @classmethod
+    def from_environment(cls) -> "Paths":
+        """``$MINIDOCK_ROOT`` and ``$MINIDOCK_RUN``, or the defaults."""
+        standard = cls()
+        return cls(
+            Path(os.environ.get("MINIDOCK_ROOT", standard.root)),
+            Path(os.environ.get("MINIDOCK_RUN", standard.run)),
+        )
+
+    @property
+    def socket(self) -> Path:
+        """The unix socket on which the daemon speaks the Engine API."""
+        return self.run / "minidock.sock"
+
+    @property
+    def images(self) -> Path:
+        """The image store: an OCI image layout."""
+        return self.root / "images"
+
+    @property
+    def layers(self) -> Path:
+        """Extracted layers, one directory per storage driver."""
+        return self.root / "layers"
+
+    @property
+    def containers(self) -> Path:
+        """One directory per container; it holds the OCI bundle."""
+        return self.root / "containers"
+
+    @property
+    def networks(self) -> Path:
+        """Networks and the addresses they have given out."""
+        return self.root / "networks"
+
+    @property
+    def netns(self) -> Path:
+        """Network namespaces, each kept alive by a bind mount on a file here."""
+        return self.run / "netns"
+
+
+# %% State that survives a crash
+def write_json(path: Path, value: Any) -> None:
+    """Replace the file at ``path`` by ``value`` as JSON, all or nothing.
+
+    A reader sees the old file or the new one, never half of one: the new
+    content is written beside it, flushed to disk, and renamed over it.
+    """
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.{get_ident()}.tmp")
+    try:
+        with open(temporary, "w") as file:
+            json.dump(value, file, indent=1)
+            file.flush()
+            os.fsync(file.fileno())
+        os.rename(temporary, path)
+    except BaseException:
+        temporary.unlink(missing_ok=True)
+        raise
+
+
+def read_json(path: Path) -> Any:
+    """The JSON value in the file at ``path``.
+
+    Raises :class:`FileNotFoundError`, and :class:`ValueError` for a damaged file.
+    """
+    with open(path, "rb") as file:
+        return json.load(file)
