@@ -1,0 +1,205 @@
+"""The OCI runtime configuration: what ``config.json`` of a bundle says.
+
+A *bundle* is a directory with a root file system and a ``config.json`` that
+says how to run it: the process, the mounts, the namespaces, the resources.
+It is the seam between an engine and a runtime: MiniDock's engine writes one,
+and runc, crun or MiniDock's own runtime can run it.
+
+**Interface:** :class:`Spec` and what it consists of; decode it with
+:func:`minidock.spec.codec.decode`.
+
+**See:** OCI runtime specification, config.md and config-linux.md.
+"""
+
+from dataclasses import dataclass, field
+from typing import Any
+
+from minidock.spec.codec import named
+
+
+# %% The process
+@dataclass(frozen=True, slots=True)
+class User:
+    """Who the process is: numeric ids, as names mean nothing to the kernel."""
+
+    uid: int = 0
+    gid: int = 0
+    umask: int | None = None
+    additional_gids: tuple[int, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class ConsoleSize:
+    """The size of the terminal in characters."""
+
+    height: int
+    width: int
+
+
+@dataclass(frozen=True, slots=True)
+class Capabilities:
+    """The five capability sets, by name (``CAP_CHOWN``); see capabilities(7)."""
+
+    bounding: tuple[str, ...] = ()
+    effective: tuple[str, ...] = ()
+    inheritable: tuple[str, ...] = ()
+    permitted: tuple[str, ...] = ()
+    ambient: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Rlimit:
+    """A resource limit (``RLIMIT_NOFILE``); see getrlimit(2)."""
+
+    type: str
+    soft: int
+    hard: int
+
+
+@dataclass(frozen=True, slots=True)
+class Process:
+    """The program to run, and as whom."""
+
+    cwd: str
+    args: tuple[str, ...] = ()
+    env: tuple[str, ...] = ()
+    user: User = field(default_factory=User)
+    terminal: bool = False
+    console_size: ConsoleSize | None = None
+    capabilities: Capabilities | None = None
+    rlimits: tuple[Rlimit, ...] = ()
+    no_new_privileges: bool = False
+    oom_score_adj: int | None = None
+
+
+# %% The file system
+@dataclass(frozen=True, slots=True)
+class Root:
+    """The root file system: a path, relative to the bundle if not absolute."""
+
+    path: str
+    readonly: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Mount:
+    """One mount, in the order in which they are to be made."""
+
+    destination: str
+    type: str = ""
+    source: str = ""
+    options: tuple[str, ...] = ()
+
+
+# %% Namespaces, devices and resources of Linux
+@dataclass(frozen=True, slots=True)
+class Namespace:
+    """A namespace to make, or with ``path`` one to join."""
+
+    type: str
+    path: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class IDMapping:
+    """A range of user or group ids inside and outside; see user_namespaces(7)."""
+
+    container_id: int = named("containerID")
+    host_id: int = named("hostID")
+    size: int
+
+
+@dataclass(frozen=True, slots=True)
+class Device:
+    """A device node to make in the container."""
+
+    type: str
+    path: str
+    major: int = 0
+    minor: int = 0
+    file_mode: int | None = None
+    uid: int | None = None
+    gid: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class DeviceRule:
+    """A line of the device filter: which devices may be used (``rwm``: read, write, mknod)."""
+
+    allow: bool
+    type: str = "a"
+    major: int | None = None
+    minor: int | None = None
+    access: str = "rwm"
+
+
+@dataclass(frozen=True, slots=True)
+class Memory:
+    """Limits in bytes; -1 is none. ``swap`` counts memory and swap together."""
+
+    limit: int | None = None
+    reservation: int | None = None
+    swap: int | None = None
+    swappiness: int | None = None
+    disable_oom_killer: bool | None = named("disableOOMKiller", default=None)
+
+
+@dataclass(frozen=True, slots=True)
+class CPU:
+    """``quota`` microseconds of processor time in each ``period``; ``shares`` is a weight."""
+
+    shares: int | None = None
+    quota: int | None = None
+    period: int | None = None
+    cpus: str = ""
+    mems: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Pids:
+    """How many processes and threads there may be; -1 or 0 is no limit."""
+
+    limit: int
+
+
+@dataclass(frozen=True, slots=True)
+class Resources:
+    """What the cgroup grants."""
+
+    devices: tuple[DeviceRule, ...] = ()
+    memory: Memory | None = None
+    cpu: CPU | None = None
+    pids: Pids | None = None
+    unified: dict[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Linux:
+    """What is particular to Linux."""
+
+    namespaces: tuple[Namespace, ...] = ()
+    uid_mappings: tuple[IDMapping, ...] = ()
+    gid_mappings: tuple[IDMapping, ...] = ()
+    devices: tuple[Device, ...] = ()
+    cgroups_path: str = ""
+    resources: Resources = field(default_factory=Resources)
+    rootfs_propagation: str = ""
+    masked_paths: tuple[str, ...] = ()
+    readonly_paths: tuple[str, ...] = ()
+    sysctl: dict[str, str] = field(default_factory=dict)
+    seccomp: dict[str, Any] | None = None
+
+
+# %% The whole configuration
+@dataclass(frozen=True, slots=True)
+class Spec:
+    """The whole of ``config.json``."""
+
+    oci_version: str = "1.2.0"
+    root: Root | None = None
+    process: Process | None = None
+    hostname: str = ""
+    domainname: str = ""
+    mounts: tuple[Mount, ...] = ()
+    linux: Linux = field(default_factory=Linux)
+    annotations: dict[str, str] = field(default_factory=dict)
