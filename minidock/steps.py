@@ -223,8 +223,12 @@ def adopt(
         yield
         return
     fault = exported.get("fault")
-    listener = (lambda record: send(record.as_json())) if exported.get("listen") else None
-    with listening(listener, process, Fault(**fault) if fault else None):
+
+    def listener(record: Record) -> None:
+        send(record.as_json())
+
+    listens = listener if exported.get("listen") else None
+    with listening(listens, process, Fault(**fault) if fault else None):
         yield
 
 

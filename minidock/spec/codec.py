@@ -18,6 +18,7 @@ engine.
 """
 
 import types
+from collections.abc import Hashable
 from dataclasses import MISSING, Field, field, fields, is_dataclass
 from functools import cache
 from typing import Any, TypeVar, Union, get_args, get_origin, get_type_hints
@@ -42,7 +43,8 @@ def _json_name(spec: "Field[Any]") -> str:
 
 
 @cache
-def _plan(cls: type) -> list[tuple["Field[Any]", str, Any]]:
+def _plan(cls: Hashable) -> list[tuple["Field[Any]", str, Any]]:
+    assert isinstance(cls, type) and is_dataclass(cls)
     hints = get_type_hints(cls)
     return [(spec, _json_name(spec), hints[spec.name]) for spec in fields(cls)]
 

@@ -104,9 +104,9 @@ class Namespace:
 class IDMapping:
     """A range of user or group ids inside and outside; see user_namespaces(7)."""
 
+    size: int
     container_id: int = named("containerID")
     host_id: int = named("hostID")
-    size: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -195,7 +195,7 @@ class Linux:
 class Spec:
     """The whole of ``config.json``."""
 
-    oci_version: str = "1.2.0"
+    oci_version: str
     root: Root | None = None
     process: Process | None = None
     hostname: str = ""
