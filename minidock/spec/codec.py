@@ -18,7 +18,6 @@ engine.
 """
 
 import types
-from collections.abc import Hashable
 from dataclasses import MISSING, Field, field, fields, is_dataclass
 from functools import cache
 from typing import Any, TypeVar, Union, get_args, get_origin, get_type_hints
@@ -43,8 +42,7 @@ def _json_name(spec: "Field[Any]") -> str:
 
 
 @cache
-def _plan(cls: Hashable) -> list[tuple["Field[Any]", str, Any]]:
-    assert isinstance(cls, type) and is_dataclass(cls)
+def _plan(cls: Any) -> list[tuple["Field[Any]", str, Any]]:
     hints = get_type_hints(cls)
     return [(spec, _json_name(spec), hints[spec.name]) for spec in fields(cls)]
 
