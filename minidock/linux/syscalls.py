@@ -47,6 +47,7 @@ _COMMON = {  # calls newer than 2019 have the same number everywhere
     "open_tree": 428,
     "move_mount": 429,
     "pidfd_open": 434,
+    "close_range": 436,
     "openat2": 437,
     "mount_setattr": 442,
 }

@@ -57,7 +57,7 @@ def decode(cls: type[T], data: Any, where: str = "") -> T:
     if not isinstance(data, dict):
         raise InvalidParameter(f"{where or cls.__name__}: expected an object, not {data!r}")
     values: dict[str, Any] = {}
-    for spec, name, hint in _plan(cls):
+    for spec, name, hint in _plan(cls):  # type: ignore[arg-type]  # a class is hashable
         path = f"{where}.{name}" if where else name
         if data.get(name) is not None:
             values[spec.name] = _value(hint, data[name], path)

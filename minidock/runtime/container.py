@@ -1,0 +1,140 @@
+"""Outside: making the child, and what only its parent may do for it.
+
+**Interface:** :func:`create`, :class:`Container`.
+
+The trap is a child that dies half-way: its parent waits for a message that
+never comes. It does not, because the channel closes with the child, and the
+end of the stream is an answer too. The other trap is the parent's own
+death: the child waits on the same channel and goes when it closes.
+
+**See:** clone(2), cgroups(7); OCI runtime specification, runtime.md,
+"Lifecycle", steps 2 to 8.
+"""
+
+import os
+import signal
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import dataclass
+
+from minidock import cgroups, namespaces, steps
+from minidock.errors import InvalidParameter, Unavailable
+from minidock.linux import syscalls
+from minidock.linux.syscalls import Clone
+from minidock.runtime import init
+from minidock.runtime.process import Stdio
+from minidock.runtime.sync import Channel, pair, rebuild
+from minidock.spec.runtime import Spec
+
+
+# %% A container that has been created
+@dataclass(slots=True)
+class Container:
+    """The first process, its cgroup, and the terminal's master if it has one."""
+
+    pid: int
+    cgroup: cgroups.Cgroup
+    console: int | None
+    channel: Channel
+
+    def start(self) -> None:
+        """Let the child execute its program; returns when it has, raises when it cannot."""
+        with steps.step("start the program", call="execve(2)", chapter="run"):
+            self.channel.send({"start": True})
+            converse(self.channel, None)
+            self.channel.close()
+
+
+# %% Create
+def create(spec: Spec, bundle: str, container_id: str, stdio: Stdio) -> Container:
+    """Make the container that ``spec`` describes, short of running its program.
+
+    Call it inside a transaction: what it acquires (the cgroup, the child) is
+    given back by undo. Raises the child's errors as its own.
+    """
+    _check(spec)
+    assert spec.root is not None
+    root = os.path.join(bundle, spec.root.path)
+    path = spec.linux.cgroups_path or f"/{container_id}"
+    cgroup = cgroups.create(path, spec.linux.resources)
+    ours, theirs = pair()
+    with namespaces.joined(spec.linux.namespaces):
+        pid = _clone(spec, lambda: init.main(spec, root, stdio, theirs, steps.export()))
+    theirs.close()
+    _place(pid, spec, cgroup)
+    ours.send({"placed": True})
+    console = converse(ours, "ready")
+    return Container(pid, cgroup, console, ours)
+
+
+def _check(spec: Spec) -> None:
+    if spec.root is None or spec.process is None:
+        raise InvalidParameter("config.json: root and process are required")
+    kinds = [namespace.type for namespace in spec.linux.namespaces]
+    if len(set(kinds)) < len(kinds):
+        raise InvalidParameter("linux.namespaces: a type is given twice")
+
+
+def _clone(spec: Spec, child: Callable[[], None]) -> int:
+    flags = namespaces.flags(spec.linux.namespaces)
+    with steps.step(
+        "clone the container's first process",
+        call="clone(2)",
+        chapter="namespaces",
+        flags=" ".join(f"CLONE_{flag.name}" for flag in Clone if flag in flags),
+    ) as step:
+        pid = syscalls.clone(flags)
+        if pid == 0:
+            child()
+        step.undo(end, pid)
+    return pid
+
+
+def _place(pid: int, spec: Spec, cgroup: cgroups.Cgroup) -> None:
+    """What the child cannot do for itself: enter its cgroup, and say who is who in it."""
+    with steps.step(
+        "put the process in its cgroup",
+        call="write(2) cgroup.procs",
+        chapter="cgroups",
+        pid=pid,
+    ):
+        cgroup.add(pid)
+    if namespaces.has_new(spec.linux.namespaces, "user"):
+        namespaces.write_id_maps(pid, spec.linux.uid_mappings, spec.linux.gid_mappings)
+
+
+# %% Listening to the child
+def converse(channel: Channel, until: str | None) -> int | None:
+    """Hear the child out until it says ``until``, or with None until it closes the channel.
+
+    Returns the terminal's master, if it sent one. Raises what the child raises.
+    """
+    console: int | None = None
+    while True:
+        message, fds = channel.receive()
+        if message is None:
+            if until is None:
+                return console
+            raise Unavailable("the container's first process died before it was ready")
+        if "step" in message:
+            steps.relay(message["step"])
+        elif "console" in message:
+            (console,) = fds
+        elif "error" in message:
+            raise rebuild(message)
+        elif until is not None and message.get(until):
+            return console
+
+
+def end(pid: int) -> None:
+    """Kill a child and wait for it; it may be gone already."""
+    with suppress(ProcessLookupError):
+        os.kill(pid, signal.SIGKILL)
+    with suppress(ChildProcessError):
+        os.waitpid(pid, 0)
+
+
+def exit_status(status: int) -> int:
+    """The status that a shell would show for the wait status ``status``: 128 + n for signal n."""
+    code = os.waitstatus_to_exitcode(status)
+    return code if code >= 0 else 128 - code

@@ -1,0 +1,119 @@
+"""Exec: a second program in a running container.
+
+There is nothing to build: the namespaces exist and are entered with
+``setns(2)``. But entering the *pid* namespace counts only for children, so
+a helper enters and then makes one. ``CLONE_PARENT`` gives that child not to
+the helper but to the helper's parent, the monitor, who wants its exit
+status; the helper can then go.
+
+The trap: between entering and executing, this process still is our
+interpreter, in a place where the container's processes can see it. It makes
+itself undumpable, or a hostile container could reach through its
+``/proc/<pid>/exe`` to the host's interpreter (CVE-2019-5736).
+
+**Interface:** :func:`execute`.
+
+**See:** setns(2), clone(2) CLONE_PARENT, prctl(2) PR_SET_DUMPABLE.
+"""
+
+import os
+from typing import Any, NoReturn
+
+from minidock import cgroups, namespaces, steps, terminal
+from minidock.errors import Unavailable
+from minidock.linux import syscalls
+from minidock.linux.syscalls import Clone, prctl
+from minidock.runtime import process
+from minidock.runtime.process import Stdio
+from minidock.runtime.sync import Channel, describe, pair, rebuild
+from minidock.spec.runtime import Process
+
+PR_SET_DUMPABLE = 4
+
+
+# %% The parent's side
+def execute(
+    init: int, spec: Process, stdio: Stdio, cgroup: cgroups.Cgroup
+) -> tuple[int, int | None]:
+    """Run ``spec`` in the container whose first process is ``init``.
+
+    Returns the new process's pid (a child of the caller) and the terminal's
+    master, if it has one. Raises the errors of :func:`process.prepare`.
+    """
+    ours, theirs = pair()
+    helper = syscalls.clone()
+    if helper == 0:
+        _enter_and_clone(init, spec, stdio, theirs, cgroup, steps.export())
+    theirs.close()
+    try:
+        return _listen(ours)
+    finally:
+        os.waitpid(helper, 0)
+        ours.close()
+
+
+def _listen(channel: Channel) -> tuple[int, int | None]:
+    """Hear helper and child out; the channel closes when the one has gone and the other executes."""
+    pid, console = 0, None
+    failure: Exception | None = None
+    while True:
+        message, fds = channel.receive()
+        if message is None:
+            break
+        if "step" in message:
+            steps.relay(message["step"])
+        elif "console" in message:
+            (console,) = fds
+        elif "pid" in message:
+            pid = int(message["pid"])
+        else:
+            failure = rebuild(message)
+    if failure is None and pid:
+        return pid, console
+    if console is not None:
+        os.close(console)
+    if pid:
+        os.waitpid(pid, 0)
+    raise failure or Unavailable("exec: the helper died before the program ran")
+
+
+# %% The helper: enters, and makes the child
+def _enter_and_clone(
+    init: int,
+    spec: Process,
+    stdio: Stdio,
+    channel: Channel,
+    cgroup: cgroups.Cgroup,
+    trace: dict[str, Any],
+) -> NoReturn:
+    try:
+        prctl(PR_SET_DUMPABLE, 0, name="PR_SET_DUMPABLE")
+        with steps.adopt(trace, lambda record: channel.send({"step": record}), "exec"):
+            cgroup.add(os.getpid())
+            namespaces.enter(init)
+            pid = syscalls.clone(Clone.PARENT)
+            if pid == 0:
+                _become_program(spec, stdio, channel)
+        channel.send({"pid": pid})
+    except BaseException as error:  # the parent must hear of everything, even of a bug
+        channel.send(describe(error))
+    finally:
+        os._exit(0)
+
+
+# %% The child: becomes the program
+def _become_program(spec: Process, stdio: Stdio, channel: Channel) -> NoReturn:
+    try:
+        os.setsid()
+        if spec.terminal:
+            master, slave, _ = terminal.open_pair("/dev/pts/ptmx")
+            channel.send({"console": True}, [master])
+            os.close(master)
+            process.take_terminal(slave, spec)
+        else:
+            process.take_stdio(stdio)
+        process.run(process.prepare(spec), spec)
+    except BaseException as error:  # as above
+        channel.send(describe(error))
+    finally:
+        os._exit(1)
