@@ -58,14 +58,17 @@ def _number(name: str) -> int:
     numbers = _NUMBERS.get(machine)
     if numbers is None:
         raise OSError(
-            errno_module.ENOSYS, f"{name}: system call numbers of {machine} are not known"
+            errno_module.ENOSYS,
+            f"{name}: system call numbers of {machine} are not known",
         )
     return numbers.get(name) or _COMMON[name]
 
 
 def raw(name: str, *arguments: object, call: str = "") -> int:
     """``syscall(2)``: call the kernel by number; ``call`` is what an error names."""
-    return _check(_libc.syscall(ctypes.c_long(_number(name)), *arguments), call or f"{name}(2)")
+    return _check(
+        _libc.syscall(ctypes.c_long(_number(name)), *arguments), call or f"{name}(2)"
+    )
 
 
 # %% Namespaces: clone, unshare, setns
@@ -116,7 +119,10 @@ def unshare(flags: int) -> None:
 
 def setns(fd: int, flags: int = 0) -> None:
     """Move the calling thread into the namespace(s) that ``fd`` (a namespace or a pidfd) names."""
-    _check(_libc.setns(ctypes.c_int(fd), ctypes.c_int(int(flags))), f"setns(2) {Clone(flags)!r}")
+    _check(
+        _libc.setns(ctypes.c_int(fd), ctypes.c_int(int(flags))),
+        f"setns(2) {Clone(flags)!r}",
+    )
 
 
 # %% Mounts
@@ -172,7 +178,9 @@ def mount(
     )
     if result == -1:
         number = ctypes.get_errno()
-        what = " ".join(filter(None, [fstype, str(os.fspath(source)), "on", str(os.fspath(target))]))
+        what = " ".join(
+            filter(None, [fstype, str(os.fspath(source)), "on", str(os.fspath(target))])
+        )
         options = f" ({Mount(flags)!r} {data})" if flags or data else ""
         raise OSError(number, f"mount(2) {what}{options}: {os.strerror(number)}")
 
@@ -199,19 +207,26 @@ def pivot_root(new_root: StrPath, put_old: StrPath) -> None:
 def sethostname(name: str) -> None:
     """Set the host name of the UTS namespace (at most 64 bytes)."""
     data = name.encode()
-    _check(_libc.sethostname(data, ctypes.c_size_t(len(data))), f"sethostname(2) {name}")
+    _check(
+        _libc.sethostname(data, ctypes.c_size_t(len(data))), f"sethostname(2) {name}"
+    )
 
 
 def setdomainname(name: str) -> None:
     """Set the NIS domain name of the UTS namespace (at most 64 bytes)."""
     data = name.encode()
-    _check(_libc.setdomainname(data, ctypes.c_size_t(len(data))), f"setdomainname(2) {name}")
+    _check(
+        _libc.setdomainname(data, ctypes.c_size_t(len(data))),
+        f"setdomainname(2) {name}",
+    )
 
 
 def prctl(option: int, *arguments: int, name: str = "") -> int:
     """prctl(2): an attribute of the calling process; ``name`` is what an error calls it."""
     padded = [ctypes.c_ulong(argument) for argument in (*arguments, 0, 0, 0, 0)][:4]
-    return _check(_libc.prctl(ctypes.c_int(option), *padded), f"prctl(2) {name or option}")
+    return _check(
+        _libc.prctl(ctypes.c_int(option), *padded), f"prctl(2) {name or option}"
+    )
 
 
 def set_process_name(name: str) -> None:
@@ -220,12 +235,28 @@ def set_process_name(name: str) -> None:
     prctl(15, ctypes.addressof(buffer), name="PR_SET_NAME")
 
 
+def set_process_title(title: str) -> None:
+    """What ``ps -o args`` shows: the bytes that lie where the kernel put our arguments.
+
+    The kernel reads them there whenever somebody looks, so writing over them
+    is enough; the room is what the original arguments took (proc(5),
+    ``/proc/pid/stat`` fields 48 and 49).
+    """
+    with open("/proc/self/stat") as file:
+        after_name = file.read().rpartition(")")[2].split()
+    start, end = int(after_name[45]), int(after_name[46])
+    room = end - start
+    ctypes.memmove(start, title.encode()[: room - 1].ljust(room, b"\0"), room)
+
+
 class _CapabilityHeader(ctypes.Structure):
     _fields_ = [("version", ctypes.c_uint32), ("pid", ctypes.c_int)]  # noqa: RUF012
 
 
 class _CapabilityData(ctypes.Structure):
-    _fields_ = [(name, ctypes.c_uint32) for name in ("effective", "permitted", "inheritable")]  # noqa: RUF012
+    _fields_ = [
+        (name, ctypes.c_uint32) for name in ("effective", "permitted", "inheritable")
+    ]  # noqa: RUF012
 
 
 _CAPABILITY_VERSION_3 = 0x20080522
@@ -236,11 +267,80 @@ def capset(effective: int, permitted: int, inheritable: int) -> None:
     header = _CapabilityHeader(_CAPABILITY_VERSION_3, 0)
     halves = (_CapabilityData * 2)(
         *(
-            _CapabilityData(*((mask >> shift) & 0xFFFFFFFF for mask in (effective, permitted, inheritable)))
+            _CapabilityData(
+                *(
+                    (mask >> shift) & 0xFFFFFFFF
+                    for mask in (effective, permitted, inheritable)
+                )
+            )
             for shift in (0, 32)
         )
     )
     _check(_libc.capset(ctypes.byref(header), halves), "capset(2)")
+
+
+# %% A read-only view of one file
+OPEN_TREE_CLONE, AT_EMPTY_PATH, MOUNT_ATTR_RDONLY = 1, 0x1000, 1
+
+
+class _MountAttributes(ctypes.Structure):
+    _fields_ = [
+        (name, ctypes.c_uint64) for name in ("set", "clear", "propagation", "userns")
+    ]  # noqa: RUF012
+
+
+def readonly_clone(path: StrPath) -> int:
+    """An open file: ``path``, seen through a mount of its own that nobody can write through.
+
+    The mount is in no mount namespace and goes away with the last file
+    opened through it. See open_tree(2) and mount_setattr(2).
+    """
+    flags = OPEN_TREE_CLONE | os.O_CLOEXEC
+    at_cwd = ctypes.c_int(-100)
+    fd = raw(
+        "open_tree",
+        at_cwd,
+        os.fsencode(path),
+        ctypes.c_uint(flags),
+        call=f"open_tree(2) {path}",
+    )
+    attributes = _MountAttributes(MOUNT_ATTR_RDONLY, 0, 0, 0)
+    size = ctypes.c_size_t(ctypes.sizeof(attributes))
+    try:
+        raw(
+            "mount_setattr",
+            ctypes.c_int(fd),
+            b"",
+            AT_EMPTY_PATH,
+            ctypes.byref(attributes),
+            size,
+        )
+    except OSError:
+        os.close(fd)
+        raise
+    return fd
+
+
+# %% Watching a file grow
+IN_MODIFY, IN_CLOSE_WRITE, IN_NONBLOCK = 0x2, 0x8, os.O_NONBLOCK
+
+
+def watch_file(path: StrPath) -> int:
+    """An inotify(7) descriptor that becomes readable whenever ``path`` is written to."""
+    fd = _check(
+        _libc.inotify_init1(ctypes.c_int(os.O_CLOEXEC | IN_NONBLOCK)),
+        "inotify_init1(2)",
+    )
+    try:
+        mask = ctypes.c_uint32(IN_MODIFY | IN_CLOSE_WRITE)
+        _check(
+            _libc.inotify_add_watch(ctypes.c_int(fd), os.fsencode(path), mask),
+            f"inotify_add_watch(2) {os.fspath(path)}",
+        )
+    except OSError:
+        os.close(fd)
+        raise
+    return fd
 
 
 # %% Opening a path without being led astray
@@ -258,7 +358,9 @@ class _OpenHow(ctypes.Structure):
     _fields_ = [(name, ctypes.c_uint64) for name in ("flags", "mode", "resolve")]  # noqa: RUF012
 
 
-def openat2(directory: int, path: str, flags: int, mode: int = 0, resolve: int = 0) -> int:
+def openat2(
+    directory: int, path: str, flags: int, mode: int = 0, resolve: int = 0
+) -> int:
     """Open ``path`` below the open ``directory``; the kernel enforces ``resolve`` at every step.
 
     Checking a path first and opening it then is a race (a link can be

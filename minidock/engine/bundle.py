@@ -1,0 +1,317 @@
+"""From a container's record to an OCI bundle.
+
+The engine speaks of images, networks and memory limits; the runtime knows
+only ``config.json``. This module is the translation, and because the bundle
+is a standard one, ``runc run --bundle`` on a container's directory would
+run it, too.
+
+The traps are the defaults, which are half of what makes a container a
+container: which devices may be opened, what ``/dev/shm`` is, that ``/sys``
+is read-only, that pings work without root.
+
+**Interface:** :func:`specification`, :func:`process`.
+
+**See:** OCI runtime specification, config.md and config-linux.md; moby
+``oci/defaults.go``.
+"""
+
+import os
+from pathlib import Path
+from typing import Any
+
+from minidock import capabilities, rootfs
+from minidock.engine import users
+from minidock.engine.container import Container
+from minidock.errors import InvalidParameter, Unavailable
+from minidock.spec import runtime as oci
+
+INIT_PROGRAM = "/usr/bin/tini-static"
+INIT_TARGET = "/sbin/docker-init"
+DEFAULT_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+
+CONTAINER_ID_RANGE = (
+    100000,
+    65536,
+)  # `--userns private`: first id on the host, how many
+
+
+# %% The whole specification
+def specification(
+    container: Container, root: Path, hostname: str, namespaces: dict[str, str | None]
+) -> oci.Spec:
+    """``config.json`` for ``container``, whose root file system is mounted at ``root``.
+
+    ``namespaces`` maps kinds to a path to join or "" to make one; a kind with
+    ``None`` is shared with the host.
+    """
+    host = container.host_config
+    private_user = host["UsernsMode"] == "private"
+    mapping = oci.IDMapping(CONTAINER_ID_RANGE[1], 0, CONTAINER_ID_RANGE[0])
+    wanted = {kind: path for kind, path in namespaces.items() if path is not None}
+    privileged = host["Privileged"]
+    return oci.Spec(
+        oci_version="1.2.0",
+        root=oci.Root("rootfs", host["ReadonlyRootfs"]),
+        process=process(container, root, container.config, hostname),
+        hostname=hostname if "uts" in wanted else "",
+        domainname=container.config["Domainname"] if "uts" in wanted else "",
+        mounts=(*_standard_mounts(container), *_own_mounts(container)),
+        linux=oci.Linux(
+            namespaces=tuple(
+                oci.Namespace(kind, path) for kind, path in wanted.items()
+            ),
+            uid_mappings=(mapping,) if private_user else (),
+            gid_mappings=(mapping,) if private_user else (),
+            devices=_devices(host),
+            cgroups_path=f"/minidock/{container.id}",
+            resources=_resources(host),
+            masked_paths=_paths(host["MaskedPaths"], rootfs.MASKED_PATHS, privileged),
+            readonly_paths=_paths(
+                host["ReadonlyPaths"], rootfs.READONLY_PATHS, privileged
+            ),
+            sysctl=_sysctls(host, wanted),
+        ),
+    )
+
+
+def _paths(
+    asked: list[str] | None, default: tuple[str, ...], privileged: bool
+) -> tuple[str, ...]:
+    if asked is not None:
+        return tuple(asked)
+    return () if privileged else default
+
+
+def _sysctls(host: dict[str, Any], wanted: dict[str, str]) -> dict[str, str]:
+    """In its own network namespace anybody may ping and listen on port 80: it is nobody else's."""
+    ours = {}
+    if "network" in wanted and host["UsernsMode"] != "private":
+        if not host["NetworkMode"].startswith("container:"):
+            ours["net.ipv4.ip_unprivileged_port_start"] = "0"
+            ours["net.ipv4.ping_group_range"] = "0 2147483647"
+    return {**ours, **host["Sysctls"]}
+
+
+# %% The process
+def process(
+    container: Container, root: Path, config: dict[str, Any], hostname: str
+) -> oci.Process:
+    """The container's own process; ``config`` says which program, as whom, with what variables."""
+    host = container.host_config
+    account = users.find(root, config["User"], host["GroupAdd"])
+    size = host.get("ConsoleSize") or [0, 0]
+    arguments = [*(config["Entrypoint"] or []), *(config["Cmd"] or [])]
+    if host["Init"]:
+        arguments = [INIT_TARGET, "--", *arguments]
+    return oci.Process(
+        cwd=config["WorkingDir"] or "/",
+        args=tuple(arguments),
+        env=environment(config, hostname, account.home),
+        user=account.user,
+        terminal=config["Tty"],
+        console_size=oci.ConsoleSize(*size) if config["Tty"] and any(size) else None,
+        capabilities=capability_sets(host, account.user),
+        rlimits=_rlimits(host),
+        no_new_privileges=_no_new_privileges(host),
+        oom_score_adj=host["OomScoreAdj"],
+    )
+
+
+def environment(config: dict[str, Any], hostname: str, home: str) -> tuple[str, ...]:
+    """The variables: a few that every program expects, then the image's and the caller's."""
+    variables = {"PATH": DEFAULT_PATH, "HOSTNAME": hostname}
+    if config["Tty"]:
+        variables["TERM"] = "xterm"
+    variables |= dict(entry.split("=", 1) for entry in config["Env"])
+    variables.setdefault("HOME", home)
+    return tuple(f"{name}={value}" for name, value in variables.items())
+
+
+def capability_sets(host: dict[str, Any], user: oci.User) -> oci.Capabilities:
+    """The five sets; none are inheritable (CVE-2022-24769), and a user who is not root has none."""
+    names = tuple(
+        capabilities.select(host["CapAdd"], host["CapDrop"], host["Privileged"])
+    )
+    held = names if user.uid == 0 else ()
+    return oci.Capabilities(bounding=names, effective=held, permitted=held)
+
+
+def _rlimits(host: dict[str, Any]) -> tuple[oci.Rlimit, ...]:
+    return tuple(
+        oci.Rlimit(f"RLIMIT_{limit['Name'].upper()}", limit["Soft"], limit["Hard"])
+        for limit in host["Ulimits"]
+    )
+
+
+def _no_new_privileges(host: dict[str, Any]) -> bool:
+    for option in host["SecurityOpt"]:
+        name, _, value = option.replace(":", "=").partition("=")
+        if name == "no-new-privileges":
+            return value in ("", "true")
+    return False
+
+
+# %% The mounts of every container
+def _standard_mounts(container: Container) -> list[oci.Mount]:
+    host = container.host_config
+    privileged = host["Privileged"]
+    readonly = () if privileged else ("ro",)
+    safe = ("nosuid", "noexec", "nodev")
+    mounts = [
+        oci.Mount("/proc", "proc", "proc", safe),
+        oci.Mount(
+            "/dev",
+            "tmpfs",
+            "tmpfs",
+            ("nosuid", "strictatime", "mode=755", "size=65536k"),
+        ),
+        oci.Mount(
+            "/dev/pts",
+            "devpts",
+            "devpts",
+            ("nosuid", "noexec", "newinstance", "ptmxmode=0666", "mode=0620", "gid=5"),
+        ),
+        oci.Mount("/sys", "sysfs", "sysfs", (*safe, *readonly)),
+        oci.Mount("/sys/fs/cgroup", "cgroup", "cgroup", (*safe, *readonly)),
+    ]
+    if host["IpcMode"] == "host":
+        mounts += [_rbind("/dev/mqueue"), _rbind("/dev/shm")]  # noqa: S108 (the container's own)
+    else:
+        mounts.append(oci.Mount("/dev/mqueue", "mqueue", "mqueue", safe))
+        size = f"size={host['ShmSize']}"
+        mounts.append(oci.Mount("/dev/shm", "tmpfs", "shm", (*safe, "mode=1777", size)))  # noqa: S108
+    return mounts
+
+
+def _rbind(path: str) -> oci.Mount:
+    return oci.Mount(path, "bind", path, ("rbind", "rprivate"))
+
+
+# %% The mounts of this container
+NETWORK_FILES = ("resolv.conf", "hostname", "hosts")
+
+
+def _own_mounts(container: Container) -> list[oci.Mount]:
+    host = container.host_config
+    mounts = [_own_mount(mount) for mount in host["Mounts"]]
+    taken = {mount.destination for mount in mounts}
+    for name in NETWORK_FILES:
+        if f"/etc/{name}" not in taken:
+            source = str(container.directory / name)
+            mounts.append(
+                oci.Mount(f"/etc/{name}", "bind", source, ("rbind", "rprivate"))
+            )
+    if host["Init"]:
+        if not os.path.exists(INIT_PROGRAM):
+            raise Unavailable(f"--init needs {INIT_PROGRAM}: apt-get install tini")
+        mounts.append(oci.Mount(INIT_TARGET, "bind", INIT_PROGRAM, ("bind", "ro")))
+    return mounts
+
+
+def _own_mount(mount: dict[str, Any]) -> oci.Mount:
+    if mount["Type"] == "tmpfs":
+        given = [word for word in (mount.get("Options") or "").split(",") if word]
+        words = ["nosuid", "nodev", "noexec", *given]
+        return oci.Mount(mount["Target"], "tmpfs", "tmpfs", tuple(dict.fromkeys(words)))
+    if mount["Create"]:
+        os.makedirs(mount["Source"], exist_ok=True) if not os.path.exists(
+            mount["Source"]
+        ) else None
+    mode = ("ro",) if mount["ReadOnly"] else ()
+    return oci.Mount(
+        mount["Target"], "bind", mount["Source"], ("rbind", *mode, mount["Propagation"])
+    )
+
+
+# %% Devices
+_ALLOWED_DEVICES = (
+    oci.DeviceRule(True, "c", None, None, "m"),
+    oci.DeviceRule(True, "b", None, None, "m"),
+    *(
+        oci.DeviceRule(True, "c", device.major, device.minor)
+        for device in rootfs.DEVICES
+    ),
+    oci.DeviceRule(True, "c", 5, 1),  # /dev/console
+    oci.DeviceRule(True, "c", 136, None),  # /dev/pts/*
+    oci.DeviceRule(True, "c", 5, 2),  # /dev/ptmx
+)
+
+
+def _devices(host: dict[str, Any]) -> tuple[oci.Device, ...]:
+    """The nodes for ``--device``: the host's numbers, at the path asked for."""
+    devices = []
+    for entry in host["Devices"]:
+        source = entry["PathOnHost"]
+        try:
+            status = os.stat(source)
+        except OSError as error:
+            reason = error.strerror
+            raise InvalidParameter(
+                f'error gathering device information while adding custom device "{source}": {reason}'
+            ) from None
+        kind = {0o020000: "c", 0o060000: "b"}.get(status.st_mode & 0o170000)
+        if kind is None:
+            raise InvalidParameter(f'"{source}" is not a device node')
+        target = entry.get("PathInContainer") or source
+        number = status.st_rdev
+        devices.append(
+            oci.Device(
+                kind, target, os.major(number), os.minor(number), status.st_mode & 0o777,
+                status.st_uid, status.st_gid,
+            )
+        )  # fmt: skip
+    return tuple(devices)
+
+
+def _device_rules(host: dict[str, Any]) -> tuple[oci.DeviceRule, ...]:
+    if host["Privileged"]:
+        return (oci.DeviceRule(True),)
+    more = [
+        oci.DeviceRule(
+            True, device.type, device.major, device.minor, entry["CgroupPermissions"]
+        )
+        for device, entry in zip(_devices(host), host["Devices"], strict=True)
+    ]
+    return (oci.DeviceRule(False), *_ALLOWED_DEVICES, *more)
+
+
+# %% Resources
+def _resources(host: dict[str, Any]) -> oci.Resources:
+    """The limits; absent where none was asked for, so that a missing controller does no harm."""
+    return oci.Resources(
+        devices=_device_rules(host),
+        memory=_memory(host),
+        cpu=_cpu(host),
+        pids=_pids(host),
+    )
+
+
+def _memory(host: dict[str, Any]) -> oci.Memory | None:
+    limit, swap = host["Memory"], host["MemorySwap"]
+    if not limit and not host["MemoryReservation"]:
+        return None
+    if limit and not swap:
+        swap = 2 * limit  # Docker's default: as much swap as memory
+    return oci.Memory(
+        limit=limit or None,
+        reservation=host["MemoryReservation"] or None,
+        swap=swap or None,
+    )
+
+
+def _cpu(host: dict[str, Any]) -> oci.CPU | None:
+    period, quota = host["CpuPeriod"], host["CpuQuota"]
+    if host["NanoCpus"]:
+        period, quota = 100000, host["NanoCpus"] * 100000 // 10**9
+    cpu = oci.CPU(
+        shares=host["CpuShares"] or None,
+        quota=quota or None,
+        period=period or None,
+        cpus=host["CpusetCpus"],
+        mems=host["CpusetMems"],
+    )
+    return None if cpu == oci.CPU() else cpu
+
+
+def _pids(host: dict[str, Any]) -> oci.Pids | None:
+    return oci.Pids(host["PidsLimit"]) if host["PidsLimit"] else None

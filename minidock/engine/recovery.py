@@ -1,0 +1,100 @@
+"""After a crash: what is still there, what must be cleaned up.
+
+A daemon may be killed at any moment, in the middle of any step. The next
+one begins by looking. A container whose monitor answers is running, and is
+taken up as if nothing had been; a container that says it runs but whose
+monitor does not answer is dead, and is buried. Then what belongs to no
+container is removed: every mount, cgroup, network namespace and address
+carries the id of its container in its name, so nothing has to be remembered
+to be found.
+
+The trap: what looks like rubbish may be somebody's work. Only names that
+this engine gives, below directories that are its own, are touched.
+
+**Interface:** :func:`recover`.
+"""
+
+import os
+from collections.abc import Iterator
+from contextlib import suppress
+from pathlib import Path
+
+from minidock import cgroups
+from minidock.engine.container import Container
+from minidock.engine.lifecycle import Lifecycle, remove_directory
+from minidock.engine.monitors import connect, kill_cgroup
+from minidock.monitor import STATE
+from minidock.paths import read_json
+
+
+# %% Recovery
+def recover(lifecycle: Lifecycle) -> list[Container]:
+    """The containers on disk, each in the state in which it really is."""
+    containers = list(_on_disk(lifecycle))
+    for container in containers:
+        _settle(lifecycle, container)
+    alive = {container.id for container in containers if container.running}
+    lifecycle.bridge.remove_leftovers(alive)
+    kept = []
+    for container in containers:
+        if container.removed:
+            continue
+        kept.append(container)
+    return kept
+
+
+def _on_disk(lifecycle: Lifecycle) -> Iterator[Container]:
+    """Every directory with a record; one without is half made or half removed, and goes."""
+    for directory in sorted(lifecycle.paths.containers.iterdir()):
+        try:
+            yield Container.load(directory)
+        except (FileNotFoundError, ValueError, KeyError):
+            lifecycle.driver.remove(directory)
+            kill_leftover(directory.name)
+            remove_directory(directory)
+
+
+def _settle(lifecycle: Lifecycle, container: Container) -> None:
+    """Find out how ``container`` is, and make the record agree."""
+    if _take_up(lifecycle, container):
+        return
+    with suppress(FileNotFoundError, ValueError):  # it may have ended since we read it
+        container.state = read_json(container.directory / STATE)
+    if container.running:
+        container.failed(137, "the container's monitor died while the daemon was away")
+    kill_leftover(container.id)
+    lifecycle.release(container)
+    if container.host_config["AutoRemove"]:
+        lifecycle.forget(container)
+
+
+def _take_up(lifecycle: Lifecycle, container: Container) -> bool:
+    """Watch a container whose monitor answers."""
+    try:
+        channel = connect(container)
+        channel.send({"request": "watch"})
+        answer, _ = channel.receive()
+    except OSError:
+        return False
+    if answer is None or answer["state"].get("status") != "running":
+        channel.close()
+        return False
+    container.state = answer["state"]
+    container.endpoint = lifecycle.bridge.endpoints().get(container.id)
+    lifecycle.watcher.add(channel, container)
+    return True
+
+
+# %% Processes and cgroups that belong to nobody
+def kill_leftover(container_id: str) -> None:
+    """End the processes of a container that has no monitor any more."""
+    kill_cgroup(container_id)
+
+
+def foreign_cgroups(containers: Path) -> list[str]:
+    """Ids of cgroups below ``/minidock`` without a directory here: another engine's, or forgotten."""
+    return [
+        name
+        for name in cgroups.children("/minidock")
+        if not os.path.exists(containers / name)
+    ]

@@ -1,0 +1,441 @@
+"""The monitor: one small process that stays with its container.
+
+Somebody must be the parent of the container's first process: read what it
+writes, notice when it dies, know its exit status. If that were the daemon,
+the daemon could not be restarted without losing all containers. So each
+container has a monitor of its own, forked by the spawner, which lives as
+long as the container does. The daemon may come and go; it talks to the
+monitor over a socket in the container's directory, and what it missed
+stands in ``state.json``.
+
+The traps. A client's connection is handed over whole (SCM_RIGHTS), so that
+the data does not pass through the daemon; the daemon must not touch it
+afterwards. The container's first process is not the last to hold its pipes:
+all that is left in the cgroup is killed before we wait for the end of the
+output. And the exit status is on disk before anybody is told about it.
+
+**Interface:** :func:`main`; the requests in :data:`Monitor.REQUESTS`, one JSON
+object per message on ``monitor.sock``.
+
+**See:** unix(7), wait(2), prctl(2) PR_SET_CHILD_SUBREAPER; conmon and
+containerd-shim, which do this for podman and Docker.
+"""
+
+import json
+import os
+import signal
+import socket
+import time
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from pathlib import Path
+from typing import Any, NoReturn
+
+from minidock import steps
+from minidock.errors import InvalidParameter, MiniDockError, NotFound
+from minidock.linux.syscalls import prctl, set_process_name, set_process_title
+from minidock.monitor.journal import STDERR, STDOUT, Writer
+from minidock.monitor.streams import READ, Loop, Streams
+from minidock.paths import read_json, write_json
+from minidock.runtime import container as runtime
+from minidock.runtime.execute import execute
+from minidock.runtime.process import Stdio
+from minidock.runtime.sync import Channel, describe
+from minidock.spec.codec import decode
+from minidock.spec.runtime import Process, Spec
+from minidock.spec.timestamp import now
+from minidock.terminal import set_size
+
+PR_SET_CHILD_SUBREAPER = 36
+
+STATE = "state.json"
+SOCKET = "monitor.sock"
+PATIENCE = 10.0  # seconds that clients have to take what is left when all is over
+
+Request = dict[str, Any]
+
+
+# %% A monitor's life
+def main(request: Request, fds: Sequence[int]) -> NoReturn:
+    """Start the container in ``request["directory"]``, stay with it, record its end.
+
+    ``fds`` are the report channel to the daemon, then one connection for
+    each of ``request["attach"]``, then sockets that hold published ports.
+    """
+    report = Channel(socket.socket(fileno=fds[0]))
+    try:
+        _become_monitor(Path(request["directory"]).name)
+        monitor = Monitor(Path(request["directory"]), report)
+        with (
+            steps.adopt(
+                request["trace"],
+                lambda record: report.send({"step": record}),
+                "monitor",
+            ),
+            steps.transaction(),
+        ):
+            monitor.start(request["attach"], fds[1:])
+    except BaseException as error:  # the daemon must hear of everything, even of a bug
+        report.send(describe(error))
+        os._exit(1)
+    monitor.stay()
+    os._exit(0)
+
+
+def _become_monitor(container_id: str) -> None:
+    """A session of our own: no terminal's Ctrl-C reaches us; orphans of the container do."""
+    os.setsid()
+    os.chdir("/")
+    prctl(PR_SET_CHILD_SUBREAPER, 1, name="PR_SET_CHILD_SUBREAPER")
+    signal.signal(signal.SIGCHLD, lambda *_: None)
+    for number in (signal.SIGINT, signal.SIGHUP, signal.SIGPIPE):
+        signal.signal(number, signal.SIG_IGN)
+    set_process_name("minidock-monit")
+    set_process_title(f"minidock-monitor {container_id}")
+
+
+# %% Standard streams of a program
+class Pipes:
+    """What a program gets as 0, 1, 2 (``theirs``), and the ends that stay with us."""
+
+    def __init__(self, stdin: bool, terminal: bool) -> None:
+        self.sources: dict[int, int] = {}
+        self.stdin: int | None = None
+        self._given: list[int] = []
+        null = os.open("/dev/null", os.O_RDWR | os.O_CLOEXEC)
+        self._given.append(null)
+        self.theirs: Stdio = (null, null, null)
+        if not terminal:
+            self._make(stdin, null)
+
+    def _make(self, stdin: bool, null: int) -> None:
+        theirs_in = null
+        if stdin:
+            theirs_in, self.stdin = os.pipe2(os.O_CLOEXEC)
+        out, theirs_out = os.pipe2(os.O_CLOEXEC)
+        err, theirs_err = os.pipe2(os.O_CLOEXEC)
+        self.sources = {out: STDOUT, err: STDERR}
+        self._given += {theirs_in, theirs_out, theirs_err} - {null}
+        self.theirs = (theirs_in, theirs_out, theirs_err)
+
+    def given(self) -> None:
+        """The program has its ends; close ours of them, or the streams would never end."""
+        for fd in self._given:
+            os.close(fd)
+        self._given.clear()
+
+    def abandon(self) -> None:
+        """Close everything: the program could not be started."""
+        self.given()
+        for fd in {*self.sources, *([] if self.stdin is None else [self.stdin])}:
+            os.close(fd)
+
+    def connect(self, streams: Streams, console: int | None, stdin: bool) -> None:
+        """Give our ends, or the terminal's master, to ``streams``."""
+        self.given()
+        if console is None:
+            streams.open(self.sources, self.stdin, terminal=False)
+        else:
+            streams.open({console: STDOUT}, console if stdin else None, terminal=True)
+
+
+# %% One program that we are the parent of
+class Task:
+    """The container's first process, or one added by exec."""
+
+    def __init__(self, streams: Streams) -> None:
+        self.streams = streams
+        self.pid = 0
+        self.console: int | None = None
+        self.status: int | None = None
+        self.deadline = float("inf")
+        self.finish: Callable[[], None] = lambda: None
+
+    def resize(self, height: int, width: int) -> None:
+        """The client's window has another size."""
+        if self.console is not None and self.streams.open_sources:
+            set_size(self.console, height, width)
+
+    @property
+    def over(self) -> bool:
+        """It has died, and all that it wrote has been read (or we have waited long enough)."""
+        if self.status is None:
+            return False
+        return not self.streams.open_sources or time.monotonic() > self.deadline
+
+
+# %% The monitor
+class Monitor:
+    """The state of one monitor: its container, its execs, who watches."""
+
+    def __init__(self, directory: Path, report: Channel) -> None:
+        self.directory = directory
+        self.loop = Loop()
+        self.journal = Writer(directory)
+        self.watchers = [report]
+        self.held: list[int] = []
+        self.execs: dict[str, Task] = {}
+        self.tasks: dict[int, Task] = {}
+        self.state: dict[str, Any] = {}
+        config = read_json(directory / "container.json")["Config"]
+        self.wants_input = bool(config.get("OpenStdin"))
+        once = bool(config.get("StdinOnce"))
+        self.init = Task(Streams(self.loop, self.journal, once))
+
+    # %% Starting the container
+    def start(self, attach: Sequence[Request], fds: Sequence[int]) -> None:
+        """Create and start it; clients that are to be attached are there before its first byte."""
+        for request, fd in zip(attach, fds, strict=False):
+            self._attach_to(self.init, request, fd)
+        self.held = list(fds[len(attach) :])
+        self._listen()
+        spec = decode(Spec, read_json(self.directory / "config.json"))
+        assert spec.process is not None
+        pipes = Pipes(self.wants_input, spec.process.terminal)
+        made = runtime.create(
+            spec, str(self.directory), self.directory.name, pipes.theirs
+        )
+        self.cgroup = made.cgroup
+        self.init.pid, self.init.console = made.pid, made.console
+        self.tasks[made.pid] = self.init
+        self.init.finish = self._container_is_over
+        self._record(
+            {
+                "pid": made.pid,
+                "monitor": os.getpid(),
+                "started_at": now(),
+                "status": "running",
+            }
+        )
+        made.start()
+        pipes.connect(self.init.streams, made.console, self.wants_input)
+        self._tell({"started": self.state})
+
+    def _record(self, state: dict[str, Any]) -> None:
+        with steps.step(
+            "write down the state", call="rename(2) state.json", chapter="run"
+        ) as step:
+            self.state = state
+            write_json(self.directory / STATE, state)
+            step.undo((self.directory / STATE).unlink, True)
+
+    def _listen(self) -> None:
+        """A socket's path must fit into 108 bytes, and ours may not: so go through /proc/self/fd."""
+        with steps.step(
+            "listen for the daemon", call="bind(2) monitor.sock", chapter="run"
+        ) as step:
+            path = self.directory / SOCKET
+            path.unlink(missing_ok=True)
+            self.listener = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+            fd = os.open(self.directory, os.O_PATH | os.O_CLOEXEC)
+            self.listener.bind(f"/proc/self/fd/{fd}/{SOCKET}")
+            step.undo(path.unlink, True)
+            os.close(fd)
+            self.listener.listen()
+
+    # %% Staying
+    def stay(self) -> None:
+        """Serve until the container is over and its clients have what they are owed."""
+        reads, writes = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
+        signal.set_wakeup_fd(writes, warn_on_full_buffer=False)
+        self.loop.watch(reads, READ, lambda _: os.read(reads, 4096))
+        self.loop.watch(self.listener, READ, lambda _: self._accept())
+        while not self.state.get("finished_at"):
+            self._reap()
+            self._settle()
+            if not self.state.get("finished_at"):
+                self.loop.turn(self._patience())
+        self._say_goodbye()
+
+    def _patience(self) -> float | None:
+        waiting = any(task.status is not None for task in self.tasks.values())
+        return 0.1 if waiting else None
+
+    def _reap(self) -> None:
+        """Collect children that have died, ours and the orphans that fell to us."""
+        while True:
+            try:
+                pid, status = os.waitpid(-1, os.WNOHANG)
+            except ChildProcessError:
+                return
+            if pid == 0:
+                return
+            task = self.tasks.get(pid)
+            if task is None:
+                continue
+            task.status = runtime.exit_status(status)
+            task.deadline = time.monotonic() + 2.0
+            if task is self.init:
+                self.cgroup.kill()  # whoever is left holds our pipes open, and has lost its container
+
+    def _settle(self) -> None:
+        for pid, task in list(self.tasks.items()):
+            if task.over:
+                del self.tasks[pid]
+                task.finish()
+
+    # %% The end of the container
+    def _container_is_over(self) -> None:
+        """First what cannot be told twice goes to disk, then everybody is told."""
+        out_of_memory = self.cgroup.oom_killed()
+        self.cgroup.delete()
+        self._close_held()
+        self._record(
+            {
+                **self.state,
+                "pid": 0,
+                "status": "exited",
+                "exit_code": self.init.status,
+                "oom_killed": out_of_memory,
+                "finished_at": now(),
+            }
+        )
+        self._tell({"exited": self.state})
+
+    def _close_held(self) -> None:
+        for fd in self.held:
+            os.close(fd)
+        self.held.clear()
+
+    def _say_goodbye(self) -> None:
+        """Give clients the rest of the output; a client that does not take it is left behind."""
+        self.loop.watch(self.listener, 0, lambda _: None)
+        (self.directory / SOCKET).unlink(missing_ok=True)
+        everybody = [self.init, *self.execs.values()]
+        for task in everybody:
+            task.streams.finish()
+        deadline = time.monotonic() + PATIENCE
+        while (
+            any(task.streams.clients for task in everybody)
+            and time.monotonic() < deadline
+        ):
+            self.loop.turn(0.1)
+
+    # %% Requests
+    def _accept(self) -> None:
+        connection, _ = self.listener.accept()
+        channel = Channel(connection)
+        self.loop.watch(channel, READ, lambda _: self._answer(channel))
+
+    def _answer(self, channel: Channel) -> None:
+        """Read one request and do it; a failure is an answer, too."""
+        try:
+            request, fds = channel.receive()
+            if request is None:
+                self._hang_up(channel)
+                return
+            verb = self.REQUESTS.get(request["request"])
+            if verb is None:
+                raise InvalidParameter(f"no such request: {request['request']}")
+            answer = verb(self, request, fds, channel)
+        except (MiniDockError, OSError, KeyError, json.JSONDecodeError) as error:
+            answer = describe(error)
+        with suppress(OSError):
+            channel.send(answer)
+
+    def _hang_up(self, channel: Channel) -> None:
+        self.loop.watch(channel, 0, lambda _: None)
+        if channel in self.watchers:
+            self.watchers.remove(channel)
+        channel.close()
+
+    def _tell(self, event: dict[str, Any]) -> None:
+        """Tell all who watch; a daemon that died in the meantime reads it from ``state.json``."""
+        for channel in list(self.watchers):
+            with suppress(OSError):
+                channel.send(event)
+
+    def _watch(
+        self, request: Request, fds: list[int], channel: Channel
+    ) -> dict[str, Any]:
+        """From now on send ``exited`` and ``exec_exited`` to this connection."""
+        self.watchers.append(channel)
+        return {"state": self.state}
+
+    def _kill(
+        self, request: Request, fds: list[int], channel: Channel
+    ) -> dict[str, Any]:
+        """Send a signal. Only we can be sure of the pid: it is ours until we have reaped it."""
+        if self.init.status is None:
+            os.kill(self.init.pid, request["signal"])
+        return {"ok": True}
+
+    def _task(self, request: Request) -> Task:
+        exec_id = request.get("exec")
+        task = self.execs.get(exec_id) if exec_id else self.init
+        if task is None:
+            raise NotFound(f"No such exec instance: {exec_id}")
+        return task
+
+    def _resize(
+        self, request: Request, fds: list[int], channel: Channel
+    ) -> dict[str, Any]:
+        """The window of the container's, or an exec's, terminal."""
+        self._task(request).resize(request["height"], request["width"])
+        return {"ok": True}
+
+    # %% Attaching clients
+    def _attach(
+        self, request: Request, fds: list[int], channel: Channel
+    ) -> dict[str, Any]:
+        """Hand a client's connection over to the container's streams."""
+        self._attach_to(self.init, request, fds[0])
+        return {"ok": True}
+
+    def _attach_to(self, task: Task, request: Request, fd: int) -> None:
+        wants = frozenset(
+            number
+            for number, name in ((STDOUT, "stdout"), (STDERR, "stderr"))
+            if request[name]
+        )
+        early = request.get("early", "").encode("latin-1")
+        client = task.streams.attach(socket.socket(fileno=fd), wants, request["stdin"])
+        if early and client.gives:
+            task.streams.give(early)
+
+    # %% Exec
+    def _exec(
+        self, request: Request, fds: list[int], channel: Channel
+    ) -> dict[str, Any]:
+        """Run a second program; ``fds`` are its process as JSON, and a client if one is attached."""
+        with open(fds[0], "rb") as file:
+            process = decode(Process, json.load(file))
+        task = Task(Streams(self.loop, None, once=True))
+        pipes = Pipes(request["stdin"], process.terminal)
+        try:
+            with steps.adopt(
+                request["trace"],
+                lambda record: channel.send({"step": record}),
+                "monitor",
+            ):
+                task.pid, task.console = execute(
+                    self.init.pid, process, pipes.theirs, self.cgroup
+                )
+        except BaseException:
+            pipes.abandon()
+            for fd in fds[1:]:
+                os.close(fd)
+            raise
+        self._adopt_exec(request["exec"], task)
+        for fd in fds[1:]:
+            self._attach_to(task, request, fd)
+        pipes.connect(task.streams, task.console, request["stdin"])
+        return {"pid": task.pid}
+
+    def _adopt_exec(self, exec_id: str, task: Task) -> None:
+        def finish() -> None:
+            self._tell({"exec_exited": exec_id, "exit_code": task.status})
+            self.execs.pop(exec_id, None)
+            task.streams.finish()  # last: a client asks for the status when its stream ends
+
+        task.finish = finish
+        self.execs[exec_id] = task
+        self.tasks[task.pid] = task
+
+    REQUESTS: dict[str, Callable[..., dict[str, Any]]] = {  # noqa: RUF012
+        "watch": _watch,
+        "kill": _kill,
+        "resize": _resize,
+        "attach": _attach,
+        "exec": _exec,
+    }
