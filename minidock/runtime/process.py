@@ -21,6 +21,7 @@ specification, config.md, "Process"; runc ``libcontainer/init_linux.go``.
 import errno
 import os
 import resource
+import signal
 import stat
 from contextlib import suppress
 from typing import NoReturn
@@ -187,12 +188,21 @@ CLOSE_RANGE_CLOEXEC = 4
 
 def run(program: str, process: Process) -> NoReturn:
     """execve(2): from here on this process is the container's program."""
+    forget_signals()
     raw("close_range", 3, 0xFFFFFFFF, CLOSE_RANGE_CLOEXEC)
     environment = dict(entry.partition("=")[::2] for entry in process.env)
     try:
         os.execve(program, list(process.args), environment)
     except OSError as error:
         raise _explain(error, program) from None
+
+
+def forget_signals() -> None:
+    """An ignored signal stays ignored across execve(2), and Python ignores SIGPIPE: undo that."""
+    for number in (signal.SIGPIPE, signal.SIGXFSZ, signal.SIGINT, signal.SIGHUP, signal.SIGTERM):
+        signal.signal(number, signal.SIG_DFL)
+    signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+    signal.pthread_sigmask(signal.SIG_SETMASK, ())
 
 
 def _explain(error: OSError, program: str) -> Exception:
