@@ -232,9 +232,7 @@ class Streams:
         events = 0 if any(client.full for client in self.clients) else READ
         for fd in self._sources:
             wanted = events | (WRITE if fd == self._input and self._pending else 0)
-            self.loop.watch(
-                fd, wanted, lambda ready, fd=fd: self._source_ready(fd, ready)
-            )
+            self.loop.watch(fd, wanted, self._source_callback(fd))
 
     def _source_callback(self, fd: int) -> Callable[[int], None]:
         return lambda ready: self._source_ready(fd, ready)
