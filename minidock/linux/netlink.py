@@ -41,6 +41,7 @@ NESTED = 0x8000
 
 IFLA_ADDRESS, IFLA_NAME, IFLA_MTU, IFLA_MASTER, IFLA_LINKINFO, IFLA_NETNS_FD = 1, 3, 4, 10, 18, 28
 INFO_KIND, INFO_DATA, VETH_PEER = 1, 2, 1
+INFO_PORT_KIND, INFO_PORT_DATA, PORT_HAIRPIN = 4, 5, 4
 IFA_ADDRESS, IFA_LOCAL, IFA_BROADCAST = 1, 2, 4
 RTA_DST, RTA_OIF, RTA_GATEWAY = 1, 4, 5
 IFF_UP = 1
@@ -181,7 +182,13 @@ class Netlink:
         self._request(f"delete link {name}", DELLINK, ACK, body)
 
     def set_link(
-        self, index: int, *, up: bool = False, name: str = "", mac: str = "", mtu: int = 0,
+        self,
+        index: int,
+        *,
+        up: bool = False,
+        name: str = "",
+        mac: str = "",
+        mtu: int = 0,
         master: int | None = None,
     ) -> None:
         """``ip link set``: change what is given of the device number ``index``."""
@@ -191,6 +198,13 @@ class Netlink:
         body += attribute(IFLA_MTU, mtu) if mtu else b""
         body += attribute(IFLA_MASTER, master) if master is not None else b""
         self._request(f"set link {index}", NEWLINK, ACK, body)
+
+    def set_hairpin(self, name: str) -> None:
+        """``bridge link set dev NAME hairpin on``: what came in here may leave here again."""
+        data = attribute(INFO_PORT_DATA | NESTED, attribute(PORT_HAIRPIN, b"\1"))
+        body = _LINK.pack(0, 0, 0, 0, 0) + attribute(IFLA_NAME, name)
+        body += attribute(IFLA_LINKINFO | NESTED, attribute(INFO_PORT_KIND, "bridge") + data)
+        self._request(f"set hairpin of {name}", NEWLINK, ACK, body)
 
     def links(self) -> list[Link]:
         """``ip link``: all devices of the namespace."""
