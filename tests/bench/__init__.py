@@ -1,0 +1,1 @@
+"""Benchmarks: MiniDock and Docker, side by side in one run."""
