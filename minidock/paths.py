@@ -67,18 +67,21 @@ class Paths:
 
 
 # %% State that survives a crash
-def write_json(path: Path, value: Any) -> None:
+def write_json(path: Path, value: Any, *, durable: bool = True) -> None:
     """Replace the file at ``path`` by ``value`` as JSON, all or nothing.
 
     A reader sees the old file or the new one, never half of one: the new
-    content is written beside it, flushed to disk, and renamed over it.
+    content is written beside it, flushed to disk, and renamed over it. What
+    means nothing after a power failure (that a process runs) need not be
+    ``durable``, and saves the flush.
     """
     temporary = path.with_name(f".{path.name}.{os.getpid()}.{get_ident()}.tmp")
     try:
         with open(temporary, "w") as file:
             json.dump(value, file, indent=1)
-            file.flush()
-            os.fsync(file.fileno())
+            if durable:
+                file.flush()
+                os.fsync(file.fileno())
         os.rename(temporary, path)
     except BaseException:
         temporary.unlink(missing_ok=True)

@@ -169,9 +169,7 @@ class Cgroup(ABC):
         while self.pids():
             self._kill_once()
             if time.monotonic() > deadline:
-                raise Unavailable(
-                    f"processes in cgroup {self.path} do not die: {self.pids()}"
-                )
+                raise Unavailable(f"processes in cgroup {self.path} do not die: {self.pids()}")
             time.sleep(0.001)
 
     def _kill_once(self) -> None:
@@ -198,9 +196,7 @@ def create(path: str, resources: Resources) -> Cgroup:
     for that this host cannot keep.
     """
     cgroup = open(path)
-    with steps.step(
-        "make the cgroup", call="mkdir(2)", chapter="cgroups", path=path
-    ) as step:
+    with steps.step("make the cgroup", call="mkdir(2)", chapter="cgroups", path=path) as step:
         step.undo(cgroup.delete)
         cgroup.make()
     with steps.step(
@@ -229,9 +225,7 @@ def children(path: str) -> list[str]:
     names: set[str] = set()
     for directory in open(path).directories():
         with suppress(FileNotFoundError):
-            names.update(
-                entry.name for entry in os.scandir(directory) if entry.is_dir()
-            )
+            names.update(entry.name for entry in os.scandir(directory) if entry.is_dir())
     return sorted(names)
 
 
@@ -256,9 +250,7 @@ def write(path: str, value: str) -> None:
         finally:
             os.close(fd)
     except OSError as error:
-        raise OSError(
-            error.errno, f"write(2) {value!r} to {path}: {error.strerror}"
-        ) from None
+        raise OSError(error.errno, f"write(2) {value!r} to {path}: {error.strerror}") from None
 
 
 def read(path: str) -> str:
@@ -269,10 +261,7 @@ def read(path: str) -> str:
 
 def keyed(path: str) -> dict[str, int]:
     """A file of lines ``name number``."""
-    return {
-        name: int(value)
-        for name, value in (line.split() for line in read(path).splitlines())
-    }
+    return {name: int(value) for name, value in (line.split() for line in read(path).splitlines())}
 
 
 def remove_tree(directory: str) -> None:
@@ -288,10 +277,7 @@ def remove_tree(directory: str) -> None:
         except FileNotFoundError:
             return
         except OSError as error:
-            if (
-                error.errno not in (errno.EBUSY, errno.ENOTEMPTY)
-                or time.monotonic() > deadline
-            ):
+            if error.errno not in (errno.EBUSY, errno.ENOTEMPTY) or time.monotonic() > deadline:
                 raise
         for entry in os.scandir(directory):
             if entry.is_dir():

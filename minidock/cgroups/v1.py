@@ -56,9 +56,7 @@ class V1Cgroup(Cgroup):
     def apply(self, resources: Resources) -> None:
         """Set the limits, controller by controller."""
         if resources.unified:
-            raise Unavailable(
-                "linux.resources.unified needs cgroup v2; this host has v1"
-            )
+            raise Unavailable("linux.resources.unified needs cgroup v2; this host has v1")
         if resources.memory is not None:
             _limit_memory(self._directory("memory", "a memory limit"), resources.memory)
         if resources.cpu is not None:
@@ -68,9 +66,7 @@ class V1Cgroup(Cgroup):
             value = str(limit) if limit > 0 else "max"
             write(self._directory("pids", "a limit of processes") + "/pids.max", value)
         if resources.devices:
-            _limit_devices(
-                self._directory("devices", "the device filter"), resources.devices
-            )
+            _limit_devices(self._directory("devices", "the device filter"), resources.devices)
 
     # %% Processors
     def _limit_cpu(self, cpu: CPU) -> None:

@@ -55,15 +55,11 @@ class V2Cgroup(Cgroup):
             self._limit_cpu(resources.cpu)
         if resources.pids is not None:
             limit = resources.pids.limit
-            self._set(
-                "pids.max", str(limit) if limit > 0 else "max", "a limit of processes"
-            )
+            self._set("pids.max", str(limit) if limit > 0 else "max", "a limit of processes")
         for name, value in resources.unified.items():
             self._set(name, value, name)
         if resources.devices:
-            bpf.attach_device_filter(
-                self.directory, bpf.device_filter(resources.devices)
-            )
+            bpf.attach_device_filter(self.directory, bpf.device_filter(resources.devices))
 
     def _set(self, file: str, value: str, limit: str) -> None:
         path = f"{self.directory}/{file}"
@@ -81,9 +77,7 @@ class V2Cgroup(Cgroup):
             self._set("memory.low", _or_max(memory.reservation), "a memory reservation")
         if memory.swap is not None:
             alone = -1 if memory.swap < 0 else memory.swap - (memory.limit or 0)
-            with suppress(
-                Unavailable
-            ):  # a kernel without swap has no such file, and no need
+            with suppress(Unavailable):  # a kernel without swap has no such file, and no need
                 self._set("memory.swap.max", _or_max(alone), "a swap limit")
 
     def _limit_cpu(self, cpu: CPU) -> None:

@@ -61,9 +61,7 @@ class Engine:
         self.images = Images(paths, self.driver)
         self.bridge = Network(paths)
         self.bus = Events()
-        self.lifecycle = Lifecycle(
-            paths, self.driver, self.images, self.bridge, self.bus
-        )
+        self.lifecycle = Lifecycle(paths, self.driver, self.images, self.bridge, self.bus)
         self.execs = Execs(self.lifecycle)
         self._containers: dict[str, Container] = {}
         self._names: dict[str, str] = {}
@@ -89,20 +87,14 @@ class Engine:
         """By id, by name, or by an unambiguous beginning of the id, in this order."""
         bare = reference.removeprefix("/")
         with self._lock:
-            known = self._containers.get(bare) or self._containers.get(
-                self._names.get(bare, "")
-            )
+            known = self._containers.get(bare) or self._containers.get(self._names.get(bare, ""))
             if known is not None:
                 return known
             matches = [
-                one
-                for key, one in self._containers.items()
-                if bare and key.startswith(bare)
+                one for key, one in self._containers.items() if bare and key.startswith(bare)
             ]
         if len(matches) > 1:
-            raise InvalidParameter(
-                f"multiple IDs found with provided prefix: {reference}"
-            )
+            raise InvalidParameter(f"multiple IDs found with provided prefix: {reference}")
         if not matches:
             raise NotFound(f"No such container: {reference}")
         return matches[0]
@@ -146,9 +138,7 @@ class Engine:
         return {"Id": container_id, "Warnings": []}
 
     def _write_down(self, container: Container) -> None:
-        with steps.step(
-            "write down the container", call="mkdir(2)", chapter="run"
-        ) as step:
+        with steps.step("write down the container", call="mkdir(2)", chapter="run") as step:
             container.directory.mkdir(mode=0o700)
             step.undo(remove_directory, container.directory)
             container.save()
@@ -207,9 +197,7 @@ class Engine:
         container = self.find(ref)
         number = signal_number(signal or "SIGKILL")
         if not container.running:
-            raise Conflict(
-                f"cannot kill container: {ref}: container {container.id} is not running"
-            )
+            raise Conflict(f"cannot kill container: {ref}: container {container.id} is not running")
         self.lifecycle.signal(container, number)
         if number == 9:
             self.lifecycle.wait_for_end(container, 10)
@@ -269,10 +257,7 @@ class Engine:
     def _sizes(self, container: Container) -> Body:
         image = self.images.get(container.record["Image"])
         written = sum(
-            (container.directory / "rootfs")
-            .joinpath(change.path.lstrip("/"))
-            .lstat()
-            .st_size
+            (container.directory / "rootfs").joinpath(change.path.lstrip("/")).lstat().st_size
             for change in self.driver.changes(image.chains, container.directory)
             if change.kind != "D" and container.running
         )
@@ -307,9 +292,7 @@ class Engine:
         """What it has changed in its file system; not what the engine put there for it."""
         container = self.find(ref)
         image = self.images.get(container.record["Image"])
-        found = self.driver.changes(
-            self.images.ensure_layers(image), container.directory
-        )
+        found = self.driver.changes(self.images.ensure_layers(image), container.directory)
         kinds = {"C": 0, "A": 1, "D": 2}
         ours = {"/etc/resolv.conf", "/etc/hosts", "/etc/hostname", "/sbin/docker-init"}
         ours |= {mount["Target"] for mount in container.host_config["Mounts"]}
@@ -337,12 +320,8 @@ class Engine:
         """Whether it has a terminal, and its log in pieces (``b""`` now and then while following)."""
         container = self.find(ref)
         if not (stdout or stderr):
-            raise InvalidParameter(
-                "Bad parameters: you must choose at least one stream"
-            )
-        selection = log_reader.Selection(
-            follow, stdout, stderr, since, until, timestamps, tail
-        )
+            raise InvalidParameter("Bad parameters: you must choose at least one stream")
+        selection = log_reader.Selection(follow, stdout, stderr, since, until, timestamps, tail)
         return container.terminal, log_reader.read(container, selection)
 
     def tty(self, ref: str) -> bool:
@@ -430,11 +409,7 @@ class Engine:
     def used_by(self, image_id: str) -> list[Container]:
         """The containers that were made from an image."""
         with self._lock:
-            return [
-                one
-                for one in self._containers.values()
-                if one.record["Image"] == image_id
-            ]
+            return [one for one in self._containers.values() if one.record["Image"] == image_id]
 
     def remove_image(self, name: str, force: bool) -> list[Body]:
         """Untag it, and remove what then has no name; refused while a container is made from it."""
@@ -478,9 +453,7 @@ class Engine:
 
         with self._lock:
             statuses = [one.status for one in self._containers.values()]
-        return system.info(
-            self.paths, self.driver_name, statuses, len(self.images.list())
-        )
+        return system.info(self.paths, self.driver_name, statuses, len(self.images.list()))
 
 
 # %% Small things
@@ -508,9 +481,7 @@ def _is_file_or_parent(path: str, container: Container, needed: set[str]) -> boo
     """A changed directory counts when something in it is new or gone, not for a mount point in it."""
     if any(other.startswith(f"{path}/") for other in needed):
         return True
-    return (
-        not os.path.isdir(f"{container.directory}/rootfs{path}") and path not in needed
-    )
+    return not os.path.isdir(f"{container.directory}/rootfs{path}") and path not in needed
 
 
 __all__ = ["Engine", "__version__"]

@@ -57,26 +57,20 @@ def specification(
         domainname=container.config["Domainname"] if "uts" in wanted else "",
         mounts=(*_standard_mounts(container), *_own_mounts(container)),
         linux=oci.Linux(
-            namespaces=tuple(
-                oci.Namespace(kind, path) for kind, path in wanted.items()
-            ),
+            namespaces=tuple(oci.Namespace(kind, path) for kind, path in wanted.items()),
             uid_mappings=(mapping,) if private_user else (),
             gid_mappings=(mapping,) if private_user else (),
             devices=_devices(host),
             cgroups_path=f"/minidock/{container.id}",
             resources=_resources(host),
             masked_paths=_paths(host["MaskedPaths"], rootfs.MASKED_PATHS, privileged),
-            readonly_paths=_paths(
-                host["ReadonlyPaths"], rootfs.READONLY_PATHS, privileged
-            ),
+            readonly_paths=_paths(host["ReadonlyPaths"], rootfs.READONLY_PATHS, privileged),
             sysctl=_sysctls(host, wanted),
         ),
     )
 
 
-def _paths(
-    asked: list[str] | None, default: tuple[str, ...], privileged: bool
-) -> tuple[str, ...]:
+def _paths(asked: list[str] | None, default: tuple[str, ...], privileged: bool) -> tuple[str, ...]:
     if asked is not None:
         return tuple(asked)
     return () if privileged else default
@@ -93,9 +87,7 @@ def _sysctls(host: dict[str, Any], wanted: dict[str, str]) -> dict[str, str]:
 
 
 # %% The process
-def process(
-    container: Container, root: Path, config: dict[str, Any], hostname: str
-) -> oci.Process:
+def process(container: Container, root: Path, config: dict[str, Any], hostname: str) -> oci.Process:
     """The container's own process; ``config`` says which program, as whom, with what variables."""
     host = container.host_config
     account = users.find(root, config["User"], host["GroupAdd"])
@@ -129,9 +121,7 @@ def environment(config: dict[str, Any], hostname: str, home: str) -> tuple[str, 
 
 def capability_sets(host: dict[str, Any], user: oci.User) -> oci.Capabilities:
     """The five sets; none are inheritable (CVE-2022-24769), and a user who is not root has none."""
-    names = tuple(
-        capabilities.select(host["CapAdd"], host["CapDrop"], host["Privileged"])
-    )
+    names = tuple(capabilities.select(host["CapAdd"], host["CapDrop"], host["Privileged"]))
     held = names if user.uid == 0 else ()
     return oci.Capabilities(bounding=names, effective=held, permitted=held)
 
@@ -198,9 +188,7 @@ def _own_mounts(container: Container) -> list[oci.Mount]:
     for name in NETWORK_FILES:
         if f"/etc/{name}" not in taken:
             source = str(container.directory / name)
-            mounts.append(
-                oci.Mount(f"/etc/{name}", "bind", source, ("rbind", "rprivate"))
-            )
+            mounts.append(oci.Mount(f"/etc/{name}", "bind", source, ("rbind", "rprivate")))
     if host["Init"]:
         if not os.path.exists(INIT_PROGRAM):
             raise Unavailable(f"--init needs {INIT_PROGRAM}: apt-get install tini")
@@ -214,9 +202,7 @@ def _own_mount(mount: dict[str, Any]) -> oci.Mount:
         words = ["nosuid", "nodev", "noexec", *given]
         return oci.Mount(mount["Target"], "tmpfs", "tmpfs", tuple(dict.fromkeys(words)))
     if mount["Create"]:
-        os.makedirs(mount["Source"], exist_ok=True) if not os.path.exists(
-            mount["Source"]
-        ) else None
+        os.makedirs(mount["Source"], exist_ok=True) if not os.path.exists(mount["Source"]) else None
     mode = ("ro",) if mount["ReadOnly"] else ()
     return oci.Mount(
         mount["Target"], "bind", mount["Source"], ("rbind", *mode, mount["Propagation"])
@@ -227,10 +213,7 @@ def _own_mount(mount: dict[str, Any]) -> oci.Mount:
 _ALLOWED_DEVICES = (
     oci.DeviceRule(True, "c", None, None, "m"),
     oci.DeviceRule(True, "b", None, None, "m"),
-    *(
-        oci.DeviceRule(True, "c", device.major, device.minor)
-        for device in rootfs.DEVICES
-    ),
+    *(oci.DeviceRule(True, "c", device.major, device.minor) for device in rootfs.DEVICES),
     oci.DeviceRule(True, "c", 5, 1),  # /dev/console
     oci.DeviceRule(True, "c", 136, None),  # /dev/pts/*
     oci.DeviceRule(True, "c", 5, 2),  # /dev/ptmx
@@ -267,9 +250,7 @@ def _device_rules(host: dict[str, Any]) -> tuple[oci.DeviceRule, ...]:
     if host["Privileged"]:
         return (oci.DeviceRule(True),)
     more = [
-        oci.DeviceRule(
-            True, device.type, device.major, device.minor, entry["CgroupPermissions"]
-        )
+        oci.DeviceRule(True, device.type, device.major, device.minor, entry["CgroupPermissions"])
         for device, entry in zip(_devices(host), host["Devices"], strict=True)
     ]
     return (oci.DeviceRule(False), *_ALLOWED_DEVICES, *more)

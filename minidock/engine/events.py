@@ -43,9 +43,7 @@ class Events:
             "time": moment // 10**9,
             "timeNano": moment,
         }
-        if (
-            kind == "container"
-        ):  # the fields of the first API versions, which clients still read
+        if kind == "container":  # the fields of the first API versions, which clients still read
             event |= {
                 "status": action,
                 "id": actor,
@@ -70,9 +68,7 @@ class Events:
             past = [] if since is None else [e for e in self._past if _time(e) >= since]
             self._listeners.append(queue)
         try:
-            yield from (
-                e for e in past if _matches(e, filters) and not _after(e, until)
-            )
+            yield from (e for e in past if _matches(e, filters) and not _after(e, until))
             yield from self._new(queue, until, filters)
         finally:
             with self._lock:
@@ -114,9 +110,7 @@ def _matches(event: Event, filters: dict[str, list[str]]) -> bool:
     attributes = actor["Attributes"]
     for name, values in filters.items():
         if name == "label":
-            given = [f"{key}={value}" for key, value in attributes.items()] + list(
-                attributes
-            )
+            given = [f"{key}={value}" for key, value in attributes.items()] + list(attributes)
         else:
             given = {
                 "type": [event["Type"]],

@@ -101,9 +101,7 @@ class Execs:
         return matches[0]
 
     # %% Starting one
-    def start(
-        self, exec_id: str, client: socket.socket | None, body: Body, early: bytes
-    ) -> None:
+    def start(self, exec_id: str, client: socket.socket | None, body: Body, early: bytes) -> None:
         """Run it; ``client``, if any, is handed over to the monitor (the caller's copy is closed)."""
         one = self.find(exec_id)
         if one.started:
@@ -123,9 +121,7 @@ class Execs:
                 f"OCI runtime exec failed: {error}\r\n",
             )
 
-    def _run(
-        self, one: Exec, client: socket.socket | None, body: Body, early: bytes
-    ) -> int:
+    def _run(self, one: Exec, client: socket.socket | None, body: Body, early: bytes) -> int:
         process = self._process(one, body)
         paper = os.memfd_create("exec", os.MFD_CLOEXEC)
         with open(paper, "wb") as file:
@@ -135,6 +131,7 @@ class Execs:
             request = {
                 "request": "exec",
                 "exec": one.id,
+                "tty": bool(one.body.get("Tty")),
                 "trace": steps.export(),
                 "stdin": bool(one.body.get("AttachStdin")),
                 "stdout": bool(one.body.get("AttachStdout")),
@@ -159,9 +156,7 @@ class Execs:
         own = read_json(container.directory / "config.json")
         spec = decode(oci.Spec, own)
         hostname = spec.hostname or os.uname().nodename
-        process = bundle.process(
-            container, container.directory / "rootfs", config, hostname
-        )
+        process = bundle.process(container, container.directory / "rootfs", config, hostname)
         if asked.get("Privileged"):
             process = replace(
                 process, capabilities=bundle.capability_sets({**container.host_config, "Privileged": True}, process.user)
@@ -169,9 +164,7 @@ class Execs:
         size = body.get("ConsoleSize") or asked.get("ConsoleSize")
         console = oci.ConsoleSize(*size) if size and process.terminal else None
         arguments = tuple(asked["Cmd"])
-        return replace(
-            process, console_size=console, args=arguments, oom_score_adj=None
-        )
+        return replace(process, console_size=console, args=arguments, oom_score_adj=None)
 
     # %% Afterwards
     def _ended(self, container: Container, exec_id: str, code: int) -> None:
@@ -187,6 +180,7 @@ class Execs:
             request = {
                 "request": "resize",
                 "exec": one.id,
+                "tty": bool(one.body.get("Tty")),
                 "height": height,
                 "width": width,
             }
@@ -222,9 +216,7 @@ class Execs:
     def of(self, container: Container) -> list[str]:
         """The ids of those that run in ``container``."""
         return [
-            one.id
-            for one in self._execs.values()
-            if one.container is container and one.running
+            one.id for one in self._execs.values() if one.container is container and one.running
         ]
 
     def _tell(self, one: Exec, action: str, **attributes: str) -> None:

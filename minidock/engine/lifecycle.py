@@ -79,9 +79,7 @@ class Lifecycle:
         """Publish an event about ``container``."""
         labels = container.config["Labels"]
         about = {"image": container.config["Image"], "name": container.name}
-        self.events.publish(
-            "container", action, container.id, **labels, **about, **attributes
-        )
+        self.events.publish("container", action, container.id, **labels, **about, **attributes)
 
     # %% Start
     def start(self, container: Container, others: Others) -> None:
@@ -114,26 +112,20 @@ class Lifecycle:
 
     def _acquire(self, container: Container, others: Others) -> None:
         image = self.images.get(container.record["Image"])
-        with steps.step(
-            "make sure the layers are there", call="stat(2)", chapter="images"
-        ):
+        with steps.step("make sure the layers are there", call="stat(2)", chapter="images"):
             chains = self.images.ensure_layers(image)
         root = self.driver.mount(chains, container.directory)
         ports = self._connect(container)
         namespaces = self._namespaces(container, others)
         hostname = self._write_network_files(container)
-        with steps.step(
-            "write the bundle", call="rename(2) config.json", chapter="run"
-        ) as step:
+        with steps.step("write the bundle", call="rename(2) config.json", chapter="run") as step:
             spec = bundle.specification(container, root, hostname, namespaces)
             write_json(container.directory / "config.json", encode(spec))
             step.undo((container.directory / "config.json").unlink, True)
         self._spawn(container, ports)
 
     # %% Namespaces: ours, the host's, or another container's
-    def _namespaces(
-        self, container: Container, others: Others
-    ) -> dict[str, str | None]:
+    def _namespaces(self, container: Container, others: Others) -> dict[str, str | None]:
         host = container.host_config
         kinds: dict[str, str | None] = {"mount": ""}
         for kind, mode in (
@@ -181,9 +173,7 @@ class Lifecycle:
         """``/etc/resolv.conf``, ``/etc/hosts`` and ``/etc/hostname``; returns the host name."""
         host, config = container.host_config, container.config
         shared = host["NetworkMode"] == "host"
-        hostname = config["Hostname"] or (
-            os.uname().nodename if shared else container.id[:12]
-        )
+        hostname = config["Hostname"] or (os.uname().nodename if shared else container.id[:12])
         endpoint = container.endpoint
         with steps.step(
             "write resolv.conf, hosts and hostname", call="write(2)", chapter="network"
@@ -200,9 +190,7 @@ class Lifecycle:
                 ),
                 "resolv.conf": Path("/etc/resolv.conf").read_text()
                 if shared
-                else names.resolv_conf(
-                    host["Dns"], host["DnsSearch"], host["DnsOptions"]
-                ),
+                else names.resolv_conf(host["Dns"], host["DnsSearch"], host["DnsOptions"]),
             }
             for name, text in texts.items():
                 (container.directory / name).write_text(text)
@@ -240,9 +228,7 @@ class Lifecycle:
     def _heard(self, container: Container, event: dict[str, Any]) -> None:
         """The monitor says something. The container's end is a longer matter: not in this thread."""
         if "exited" in event:
-            Thread(
-                target=self.ended, args=(container, event["exited"]), daemon=True
-            ).start()
+            Thread(target=self.ended, args=(container, event["exited"]), daemon=True).start()
         elif "exec_exited" in event:
             self.exec_ended(container, event["exec_exited"], event["exit_code"])
 
@@ -289,9 +275,7 @@ class Lifecycle:
         container.endpoint = None
 
     # %% Stop and kill
-    def stop(
-        self, container: Container, timeout: int | None, number: int | None
-    ) -> None:
+    def stop(self, container: Container, timeout: int | None, number: int | None) -> None:
         """Ask it to end, and after ``timeout`` seconds (None: its own, or 10) make it."""
         if not container.running:
             raise NotModified(f"container {container.name} is not running")
@@ -362,9 +346,7 @@ def _bridged(container: Container) -> bool:
 def _port_mappings(container: Container) -> list[PortMapping]:
     """``PortBindings``, and with ``-P`` a port of the kernel's choice for each exposed one."""
     host = container.host_config
-    bindings = {
-        key: list(value or []) for key, value in (host["PortBindings"] or {}).items()
-    }
+    bindings = {key: list(value or []) for key, value in (host["PortBindings"] or {}).items()}
     if host["PublishAllPorts"]:
         for key in container.config.get("ExposedPorts") or {}:
             bindings.setdefault(key, [{"HostIp": "", "HostPort": ""}])
@@ -383,9 +365,7 @@ def _port_mappings(container: Container) -> list[PortMapping]:
     return mappings
 
 
-def _extra_hosts(
-    host: dict[str, Any], endpoint: Endpoint | None
-) -> list[tuple[str, str]]:
+def _extra_hosts(host: dict[str, Any], endpoint: Endpoint | None) -> list[tuple[str, str]]:
     """``--add-host NAME:ADDRESS``; ``host-gateway`` is the bridge's own address."""
     pairs = []
     for entry in host["ExtraHosts"]:

@@ -45,9 +45,7 @@ class Selection:
         """Whether ``line`` is of a stream and a time that were asked for."""
         if not {STDOUT: self.stdout, STDERR: self.stderr}[line.stream]:
             return False
-        return line.time >= self.since * 1e9 and (
-            not self.until or line.time <= self.until * 1e9
-        )
+        return line.time >= self.since * 1e9 and (not self.until or line.time <= self.until * 1e9)
 
 
 # %% Lines
@@ -107,17 +105,13 @@ def read(container: Container, selection: Selection) -> Iterator[bytes]:
             yield _frame(line, container.terminal, selection)
 
 
-def _follow(
-    container: Container, reader: Reader, lines: Lines
-) -> Iterator[Chunk | None]:
+def _follow(container: Container, reader: Reader, lines: Lines) -> Iterator[Chunk | None]:
     """New chunks as they come, without waiting for the end of a line; None when nothing comes."""
     yield from lines.rest()
     watch = watch_file(container.directory / INDEX)
     try:
         while True:
-            running = (
-                container.running
-            )  # asked *before* reading: what came until its end is read
+            running = container.running  # asked *before* reading: what came until its end is read
             yield from reader.chunks()
             if not running or container.removed:
                 return

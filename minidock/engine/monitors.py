@@ -61,9 +61,7 @@ def hear_out(channel: Channel) -> dict[str, Any]:
     while True:
         message, _ = channel.receive()
         if message is None:
-            raise Unavailable(
-                "the container's monitor died while it started the container"
-            )
+            raise Unavailable("the container's monitor died while it started the container")
         if "step" in message:
             steps.relay(message["step"])
         elif "error" in message:

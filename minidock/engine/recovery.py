@@ -93,8 +93,4 @@ def kill_leftover(container_id: str) -> None:
 
 def foreign_cgroups(containers: Path) -> list[str]:
     """Ids of cgroups below ``/minidock`` without a directory here: another engine's, or forgotten."""
-    return [
-        name
-        for name in cgroups.children("/minidock")
-        if not os.path.exists(containers / name)
-    ]
+    return [name for name in cgroups.children("/minidock") if not os.path.exists(containers / name)]

@@ -196,21 +196,13 @@ def _check_supported(host: Body) -> None:
             raise NotSupported(f"{flag} is not supported by MiniDock")
     policy = host["RestartPolicy"].get("Name") or "no"
     if policy != "no":
-        raise NotSupported(
-            f"restart policy {policy!r} is not supported by MiniDock (only 'no')"
-        )
+        raise NotSupported(f"restart policy {policy!r} is not supported by MiniDock (only 'no')")
     if host["Runtime"] not in ("", "minidock"):
         raise InvalidParameter(f"unknown or invalid runtime name: {host['Runtime']}")
     for option in host["SecurityOpt"]:
-        if not option.startswith(
-            ("no-new-privileges", "seccomp=unconfined", "seccomp:unconfined")
-        ):
-            if not option.startswith(
-                ("label", "apparmor=unconfined", "apparmor:unconfined")
-            ):
-                raise NotSupported(
-                    f"--security-opt {option} is not supported by MiniDock"
-                )
+        if not option.startswith(("no-new-privileges", "seccomp=unconfined", "seccomp:unconfined")):
+            if not option.startswith(("label", "apparmor=unconfined", "apparmor:unconfined")):
+                raise NotSupported(f"--security-opt {option} is not supported by MiniDock")
     if host["UsernsMode"] not in ("", "host", "private"):
         raise InvalidParameter(f"invalid user namespace mode: {host['UsernsMode']}")
     for mode, allowed in (
@@ -218,11 +210,7 @@ def _check_supported(host: Body) -> None:
         ("PidMode", "host"),
     ):
         value = host[mode] or ""
-        if (
-            value
-            and value not in allowed.split()
-            and not value.startswith("container:")
-        ):
+        if value and value not in allowed.split() and not value.startswith("container:"):
             raise InvalidParameter(f"invalid {mode[:3].upper()} mode: {value}")
 
 
@@ -235,17 +223,11 @@ def _check_resources(host: Body) -> None:
     if memory < 0:
         raise InvalidParameter(f"invalid memory limit: {memory}")
     if swap > 0 and not memory:
-        raise InvalidParameter(
-            "You should always set the Memory limit when using Memoryswap limit"
-        )
+        raise InvalidParameter("You should always set the Memory limit when using Memoryswap limit")
     if 0 < swap < memory:
-        raise InvalidParameter(
-            "Minimum memoryswap limit should be larger than memory limit"
-        )
+        raise InvalidParameter("Minimum memoryswap limit should be larger than memory limit")
     if memory and host["MemoryReservation"] > memory:
-        raise InvalidParameter(
-            "Minimum memory limit can not be less than memory reservation limit"
-        )
+        raise InvalidParameter("Minimum memory limit can not be less than memory reservation limit")
     cpus = os.cpu_count() or 1
     if host["NanoCpus"] and not 10**7 <= host["NanoCpus"] <= cpus * 10**9:
         raise InvalidParameter(
@@ -272,20 +254,14 @@ def _check_resources(host: Body) -> None:
 # %% The network
 def _check_network(host: Body) -> None:
     mode = host["NetworkMode"]
-    if mode not in ("default", "bridge", "host", "none") and not mode.startswith(
-        "container:"
-    ):
+    if mode not in ("default", "bridge", "host", "none") and not mode.startswith("container:"):
         raise InvalidParameter(
             f"network {mode} not found (MiniDock has bridge, host, none and container:NAME)"
         )
     if host["PortBindings"] and mode in ("none", "host"):
-        host[
-            "PortBindings"
-        ] = {}  # as Docker: published ports are discarded in these modes
+        host["PortBindings"] = {}  # as Docker: published ports are discarded in these modes
     if host["AutoRemove"] and (host["RestartPolicy"].get("Name") or "no") != "no":
-        raise InvalidParameter(
-            "can't create 'AutoRemove' container with restart policy"
-        )
+        raise InvalidParameter("can't create 'AutoRemove' container with restart policy")
 
 
 # %% Mounts: `-v`, `--mount` and `--tmpfs` become one list
@@ -341,9 +317,7 @@ def _bind(text: str) -> Body:
     for word in words:
         if word not in _BIND_MODES:
             raise InvalidParameter(f"invalid mode: {mode}")
-    propagation = next(
-        (word for word in words if word not in ("rw", "ro", "z", "Z")), "rprivate"
-    )
+    propagation = next((word for word in words if word not in ("rw", "ro", "z", "Z")), "rprivate")
     return {
         "Type": "bind",
         "Source": source,

@@ -42,9 +42,7 @@ def find(rootfs: Path, wanted: str, extra_groups: list[str]) -> Account:
     passwd = _table(rootfs, "etc/passwd", 7)
     entry = next((row for row in passwd if name in (row[0], row[2])), None)
     if entry is None and not name.isdigit():
-        raise InvalidParameter(
-            f"unable to find user {name}: no matching entries in passwd file"
-        )
+        raise InvalidParameter(f"unable to find user {name}: no matching entries in passwd file")
     uid = _number(entry[2] if entry else name)
     home = entry[5] if entry and entry[5] else "/"
     groups = _table(rootfs, "etc/group", 4)
@@ -52,9 +50,7 @@ def find(rootfs: Path, wanted: str, extra_groups: list[str]) -> Account:
         gid, more = _group(groups, group), set[int]()
     else:
         gid = _number(entry[3]) if entry else 0
-        more = {
-            _number(row[2]) for row in groups if entry and entry[0] in row[3].split(",")
-        }
+        more = {_number(row[2]) for row in groups if entry and entry[0] in row[3].split(",")}
     more |= {_group(groups, extra) for extra in extra_groups}
     return Account(User(uid, gid, additional_gids=tuple(sorted(more | {gid}))), home)
 
@@ -65,9 +61,7 @@ def _group(groups: list[list[str]], name: str) -> int:
             return _number(row[2])
     if name.isdigit():
         return _number(name)
-    raise InvalidParameter(
-        f"unable to find group {name}: no matching entries in group file"
-    )
+    raise InvalidParameter(f"unable to find group {name}: no matching entries in group file")
 
 
 def _number(text: str) -> int:
@@ -82,9 +76,7 @@ def _table(rootfs: Path, path: str, columns: int) -> list[list[str]]:
     directory = os.open(rootfs, os.O_PATH | os.O_CLOEXEC)
     try:
         flags = os.O_RDONLY | os.O_NONBLOCK
-        fd = openat2(
-            directory, path, flags, resolve=Resolve.IN_ROOT | Resolve.NO_MAGICLINKS
-        )
+        fd = openat2(directory, path, flags, resolve=Resolve.IN_ROOT | Resolve.NO_MAGICLINKS)
     except OSError:
         return []
     finally:

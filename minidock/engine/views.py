@@ -21,9 +21,7 @@ Body = dict[str, Any]
 
 
 # %% The long form: `docker inspect`
-def inspect(
-    container: Container, bridge: Network, execs: list[str], driver: str
-) -> Body:
+def inspect(container: Container, bridge: Network, execs: list[str], driver: str) -> Body:
     """The API's ``ContainerInspectResponse``."""
     config = container.config
     path, *arguments = [*(config["Entrypoint"] or []), *(config["Cmd"] or [])]
@@ -163,9 +161,7 @@ def summary(container: Container, bridge: Network) -> Body:
         "Status": status_text(container),
         "HostConfig": {"NetworkMode": container.host_config["NetworkMode"]},
         "NetworkSettings": {
-            "Networks": {
-                name: {**_endpoint(container.endpoint), **_names(container, bridge)}
-            }
+            "Networks": {name: {**_endpoint(container.endpoint), **_names(container, bridge)}}
         },
         "Mounts": _mounts(container),
     }
@@ -212,9 +208,7 @@ def human_duration(seconds: float) -> str:
 
 
 # %% Filters: `docker ps --filter`
-def matches(
-    container: Container, filters: dict[str, list[str]], all_: list[Container]
-) -> bool:
+def matches(container: Container, filters: dict[str, list[str]], all_: list[Container]) -> bool:
     """Whether every filter has a value that fits. Raises for a filter nobody knows."""
     for name, values in filters.items():
         check = _FILTERS.get(name)
@@ -249,9 +243,7 @@ def _older(container: Container, name: str, value: str, all_: list[Container]) -
 def _has_ancestor(container: Container, value: str) -> bool:
     image, name = container.record["Image"], container.config["Image"]
     bare = image.removeprefix("sha256:")
-    return (
-        name in (value, f"{value}:latest") or image == value or bare.startswith(value)
-    )
+    return name in (value, f"{value}:latest") or image == value or bare.startswith(value)
 
 
 _FILTERS = {

@@ -32,9 +32,7 @@ from minidock.spec.runtime import DeviceRule
 R0, R1, R2, R3, R4, R5 = range(6)
 
 
-def _instruction(
-    code: int, target: int, source: int = 0, offset: int = 0, value: int = 0
-) -> bytes:
+def _instruction(code: int, target: int, source: int = 0, offset: int = 0, value: int = 0) -> bytes:
     """Eight bytes: operation, two registers, a distance to jump, a constant."""
     return struct.pack("<BBhi", code, target | source << 4, offset, value)
 
@@ -107,9 +105,7 @@ def _rule(rule: DeviceRule) -> bytes:
         tests.append((R4, rule.major))
     if rule.minor is not None and rule.type != "a":
         tests.append((R5, rule.minor))
-    access = (
-        sum(ACCESS[letter] for letter in set(rule.access)) if rule.type != "a" else 7
-    )
+    access = sum(ACCESS[letter] for letter in set(rule.access)) if rule.type != "a" else 7
     code = verdict
     if access != 7:
         code = _access_test(rule.allow, access, len(code) // 8) + code
@@ -145,9 +141,7 @@ def attach_device_filter(directory: str, program: bytes) -> None:
     try:
         cgroup = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
         try:
-            attach = struct.pack(
-                "=IIII", cgroup, loaded, BPF_CGROUP_DEVICE, BPF_F_ALLOW_MULTI
-            )
+            attach = struct.pack("=IIII", cgroup, loaded, BPF_CGROUP_DEVICE, BPF_F_ALLOW_MULTI)
             _bpf(BPF_PROG_ATTACH, attach, f"attach a device filter to {directory}")
         finally:
             os.close(cgroup)

@@ -66,9 +66,7 @@ def _number(name: str) -> int:
 
 def raw(name: str, *arguments: object, call: str = "") -> int:
     """``syscall(2)``: call the kernel by number; ``call`` is what an error names."""
-    return _check(
-        _libc.syscall(ctypes.c_long(_number(name)), *arguments), call or f"{name}(2)"
-    )
+    return _check(_libc.syscall(ctypes.c_long(_number(name)), *arguments), call or f"{name}(2)")
 
 
 # %% Namespaces: clone, unshare, setns
@@ -207,9 +205,7 @@ def pivot_root(new_root: StrPath, put_old: StrPath) -> None:
 def sethostname(name: str) -> None:
     """Set the host name of the UTS namespace (at most 64 bytes)."""
     data = name.encode()
-    _check(
-        _libc.sethostname(data, ctypes.c_size_t(len(data))), f"sethostname(2) {name}"
-    )
+    _check(_libc.sethostname(data, ctypes.c_size_t(len(data))), f"sethostname(2) {name}")
 
 
 def setdomainname(name: str) -> None:
@@ -224,9 +220,7 @@ def setdomainname(name: str) -> None:
 def prctl(option: int, *arguments: int, name: str = "") -> int:
     """prctl(2): an attribute of the calling process; ``name`` is what an error calls it."""
     padded = [ctypes.c_ulong(argument) for argument in (*arguments, 0, 0, 0, 0)][:4]
-    return _check(
-        _libc.prctl(ctypes.c_int(option), *padded), f"prctl(2) {name or option}"
-    )
+    return _check(_libc.prctl(ctypes.c_int(option), *padded), f"prctl(2) {name or option}")
 
 
 def set_process_name(name: str) -> None:
@@ -254,9 +248,7 @@ class _CapabilityHeader(ctypes.Structure):
 
 
 class _CapabilityData(ctypes.Structure):
-    _fields_ = [
-        (name, ctypes.c_uint32) for name in ("effective", "permitted", "inheritable")
-    ]  # noqa: RUF012
+    _fields_ = [(name, ctypes.c_uint32) for name in ("effective", "permitted", "inheritable")]  # noqa: RUF012
 
 
 _CAPABILITY_VERSION_3 = 0x20080522
@@ -268,10 +260,7 @@ def capset(effective: int, permitted: int, inheritable: int) -> None:
     halves = (_CapabilityData * 2)(
         *(
             _CapabilityData(
-                *(
-                    (mask >> shift) & 0xFFFFFFFF
-                    for mask in (effective, permitted, inheritable)
-                )
+                *((mask >> shift) & 0xFFFFFFFF for mask in (effective, permitted, inheritable))
             )
             for shift in (0, 32)
         )
@@ -284,9 +273,7 @@ OPEN_TREE_CLONE, AT_EMPTY_PATH, MOUNT_ATTR_RDONLY = 1, 0x1000, 1
 
 
 class _MountAttributes(ctypes.Structure):
-    _fields_ = [
-        (name, ctypes.c_uint64) for name in ("set", "clear", "propagation", "userns")
-    ]  # noqa: RUF012
+    _fields_ = [(name, ctypes.c_uint64) for name in ("set", "clear", "propagation", "userns")]  # noqa: RUF012
 
 
 def readonly_clone(path: StrPath) -> int:
@@ -358,9 +345,7 @@ class _OpenHow(ctypes.Structure):
     _fields_ = [(name, ctypes.c_uint64) for name in ("flags", "mode", "resolve")]  # noqa: RUF012
 
 
-def openat2(
-    directory: int, path: str, flags: int, mode: int = 0, resolve: int = 0
-) -> int:
+def openat2(directory: int, path: str, flags: int, mode: int = 0, resolve: int = 0) -> int:
     """Open ``path`` below the open ``directory``; the kernel enforces ``resolve`` at every step.
 
     Checking a path first and opening it then is a race (a link can be

@@ -21,7 +21,6 @@ object per message on ``monitor.sock``.
 containerd-shim, which do this for podman and Docker.
 """
 
-import json
 import os
 import signal
 import socket
@@ -31,112 +30,56 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any, NoReturn
 
-from minidock import steps
+from minidock import cgroups, steps
 from minidock.errors import InvalidParameter, MiniDockError, NotFound
-from minidock.linux.syscalls import prctl, set_process_name, set_process_title
+from minidock.monitor import starter
 from minidock.monitor.journal import STDERR, STDOUT, Writer
+from minidock.monitor.starter import SOCKET, STATE, Pipes, Request, record
 from minidock.monitor.streams import READ, Loop, Streams
-from minidock.paths import read_json, write_json
-from minidock.runtime import container as runtime
+from minidock.runtime.container import exit_status
 from minidock.runtime.execute import execute
-from minidock.runtime.process import Stdio
-from minidock.runtime.sync import Channel, describe
-from minidock.spec.codec import decode
-from minidock.spec.runtime import Process, Spec
+from minidock.runtime.sync import Channel, describe, pair
 from minidock.spec.timestamp import now
 from minidock.terminal import set_size
 
-PR_SET_CHILD_SUBREAPER = 36
+__all__ = ["SOCKET", "STATE", "main"]
 
-STATE = "state.json"
-SOCKET = "monitor.sock"
 PATIENCE = 10.0  # seconds that clients have to take what is left when all is over
-
-Request = dict[str, Any]
 
 
 # %% A monitor's life
 def main(request: Request, fds: Sequence[int]) -> NoReturn:
-    """Start the container in ``request["directory"]``, stay with it, record its end.
+    """Have the container in ``request["directory"]`` started, stay with it, record its end.
 
     ``fds`` are the report channel to the daemon, then one connection for
     each of ``request["attach"]``, then sockets that hold published ports.
     """
     report = Channel(socket.socket(fileno=fds[0]))
-    try:
-        _become_monitor(Path(request["directory"]).name)
-        monitor = Monitor(Path(request["directory"]), report)
-        with (
-            steps.adopt(
-                request["trace"],
-                lambda record: report.send({"step": record}),
-                "monitor",
-            ),
-            steps.transaction(),
-        ):
-            monitor.start(request["attach"], fds[1:])
-    except BaseException as error:  # the daemon must hear of everything, even of a bug
-        report.send(describe(error))
+    _become_monitor(Path(request["directory"]).name)
+    ours, theirs = pair()
+    if os.fork() == 0:
+        starter.start(request, report, theirs)
+    theirs.close()
+    message, received = ours.receive()
+    if message is None:  # the starter has told the daemon why
         os._exit(1)
+    monitor = Monitor(Path(request["directory"]), report, message, received)
+    clients = len(request["attach"])
+    for wishes, fd in zip(request["attach"], fds[1:], strict=False):
+        monitor.attach(monitor.init, wishes, fd)
+    monitor.held = list(fds[1 + clients :])
     monitor.stay()
     os._exit(0)
 
 
 def _become_monitor(container_id: str) -> None:
-    """A session of our own: no terminal's Ctrl-C reaches us; orphans of the container do."""
+    """A session of our own: no terminal's Ctrl-C reaches us. And a name for ps(1)."""
     os.setsid()
     os.chdir("/")
-    prctl(PR_SET_CHILD_SUBREAPER, 1, name="PR_SET_CHILD_SUBREAPER")
     signal.signal(signal.SIGCHLD, lambda *_: None)
-    for number in (signal.SIGINT, signal.SIGHUP, signal.SIGPIPE):
-        signal.signal(number, signal.SIG_IGN)
-    set_process_name("minidock-monit")
-    set_process_title(f"minidock-monitor {container_id}")
-
-
-# %% Standard streams of a program
-class Pipes:
-    """What a program gets as 0, 1, 2 (``theirs``), and the ends that stay with us."""
-
-    def __init__(self, stdin: bool, terminal: bool) -> None:
-        self.sources: dict[int, int] = {}
-        self.stdin: int | None = None
-        self._given: list[int] = []
-        null = os.open("/dev/null", os.O_RDWR | os.O_CLOEXEC)
-        self._given.append(null)
-        self.theirs: Stdio = (null, null, null)
-        if not terminal:
-            self._make(stdin, null)
-
-    def _make(self, stdin: bool, null: int) -> None:
-        theirs_in = null
-        if stdin:
-            theirs_in, self.stdin = os.pipe2(os.O_CLOEXEC)
-        out, theirs_out = os.pipe2(os.O_CLOEXEC)
-        err, theirs_err = os.pipe2(os.O_CLOEXEC)
-        self.sources = {out: STDOUT, err: STDERR}
-        self._given += {theirs_in, theirs_out, theirs_err} - {null}
-        self.theirs = (theirs_in, theirs_out, theirs_err)
-
-    def given(self) -> None:
-        """The program has its ends; close ours of them, or the streams would never end."""
-        for fd in self._given:
-            os.close(fd)
-        self._given.clear()
-
-    def abandon(self) -> None:
-        """Close everything: the program could not be started."""
-        self.given()
-        for fd in {*self.sources, *([] if self.stdin is None else [self.stdin])}:
-            os.close(fd)
-
-    def connect(self, streams: Streams, console: int | None, stdin: bool) -> None:
-        """Give our ends, or the terminal's master, to ``streams``."""
-        self.given()
-        if console is None:
-            streams.open(self.sources, self.stdin, terminal=False)
-        else:
-            streams.open({console: STDOUT}, console if stdin else None, terminal=True)
+    name = os.open("/proc/self/comm", os.O_WRONLY | os.O_CLOEXEC)
+    os.write(name, f"md {container_id[:12]}".encode())
+    os.close(name)
 
 
 # %% One program that we are the parent of
@@ -150,6 +93,16 @@ class Task:
         self.status: int | None = None
         self.deadline = float("inf")
         self.finish: Callable[[], None] = lambda: None
+
+    def connect(self, pid: int, ours: Sequence[int], terminal: bool, stdin: bool) -> None:
+        """It runs as ``pid``; ``ours`` are the terminal's master, or our ends of its pipes."""
+        self.pid = pid
+        if terminal:
+            (self.console,) = ours
+            self.streams.open({ours[0]: STDOUT}, ours[0] if stdin else None, terminal=True)
+        else:
+            sources = {ours[0]: STDOUT, ours[1]: STDERR}
+            self.streams.open(sources, ours[2] if stdin else None, terminal=False)
 
     def resize(self, height: int, width: int) -> None:
         """The client's window has another size."""
@@ -168,70 +121,22 @@ class Task:
 class Monitor:
     """The state of one monitor: its container, its execs, who watches."""
 
-    def __init__(self, directory: Path, report: Channel) -> None:
+    def __init__(
+        self, directory: Path, report: Channel, message: Request, fds: Sequence[int]
+    ) -> None:
+        listener, log, index, *streams = fds
         self.directory = directory
         self.loop = Loop()
-        self.journal = Writer(directory)
+        self.listener = socket.socket(fileno=listener)
         self.watchers = [report]
         self.held: list[int] = []
         self.execs: dict[str, Task] = {}
-        self.tasks: dict[int, Task] = {}
-        self.state: dict[str, Any] = {}
-        config = read_json(directory / "container.json")["Config"]
-        self.wants_input = bool(config.get("OpenStdin"))
-        once = bool(config.get("StdinOnce"))
-        self.init = Task(Streams(self.loop, self.journal, once))
-
-    # %% Starting the container
-    def start(self, attach: Sequence[Request], fds: Sequence[int]) -> None:
-        """Create and start it; clients that are to be attached are there before its first byte."""
-        for request, fd in zip(attach, fds, strict=False):
-            self._attach_to(self.init, request, fd)
-        self.held = list(fds[len(attach) :])
-        self._listen()
-        spec = decode(Spec, read_json(self.directory / "config.json"))
-        assert spec.process is not None
-        pipes = Pipes(self.wants_input, spec.process.terminal)
-        made = runtime.create(
-            spec, str(self.directory), self.directory.name, pipes.theirs
-        )
-        self.cgroup = made.cgroup
-        self.init.pid, self.init.console = made.pid, made.console
-        self.tasks[made.pid] = self.init
+        self.state: dict[str, Any] = message["state"]
+        self.cgroup = cgroups.open(message["cgroup"])
+        self.init = Task(Streams(self.loop, Writer(log, index), message["once"]))
+        self.init.connect(self.state["pid"], streams, message["terminal"], message["stdin"])
         self.init.finish = self._container_is_over
-        self._record(
-            {
-                "pid": made.pid,
-                "monitor": os.getpid(),
-                "started_at": now(),
-                "status": "running",
-            }
-        )
-        made.start()
-        pipes.connect(self.init.streams, made.console, self.wants_input)
-        self._tell({"started": self.state})
-
-    def _record(self, state: dict[str, Any]) -> None:
-        with steps.step(
-            "write down the state", call="rename(2) state.json", chapter="run"
-        ) as step:
-            self.state = state
-            write_json(self.directory / STATE, state)
-            step.undo((self.directory / STATE).unlink, True)
-
-    def _listen(self) -> None:
-        """A socket's path must fit into 108 bytes, and ours may not: so go through /proc/self/fd."""
-        with steps.step(
-            "listen for the daemon", call="bind(2) monitor.sock", chapter="run"
-        ) as step:
-            path = self.directory / SOCKET
-            path.unlink(missing_ok=True)
-            self.listener = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-            fd = os.open(self.directory, os.O_PATH | os.O_CLOEXEC)
-            self.listener.bind(f"/proc/self/fd/{fd}/{SOCKET}")
-            step.undo(path.unlink, True)
-            os.close(fd)
-            self.listener.listen()
+        self.tasks = {self.init.pid: self.init}
 
     # %% Staying
     def stay(self) -> None:
@@ -263,7 +168,7 @@ class Monitor:
             task = self.tasks.get(pid)
             if task is None:
                 continue
-            task.status = runtime.exit_status(status)
+            task.status = exit_status(status)
             task.deadline = time.monotonic() + 2.0
             if task is self.init:
                 self.cgroup.kill()  # whoever is left holds our pipes open, and has lost its container
@@ -280,16 +185,15 @@ class Monitor:
         out_of_memory = self.cgroup.oom_killed()
         self.cgroup.delete()
         self._close_held()
-        self._record(
-            {
-                **self.state,
-                "pid": 0,
-                "status": "exited",
-                "exit_code": self.init.status,
-                "oom_killed": out_of_memory,
-                "finished_at": now(),
-            }
-        )
+        self.state = {
+            **self.state,
+            "pid": 0,
+            "status": "exited",
+            "exit_code": self.init.status,
+            "oom_killed": out_of_memory,
+            "finished_at": now(),
+        }
+        record(self.directory, self.state)
         self._tell({"exited": self.state})
 
     def _close_held(self) -> None:
@@ -305,10 +209,7 @@ class Monitor:
         for task in everybody:
             task.streams.finish()
         deadline = time.monotonic() + PATIENCE
-        while (
-            any(task.streams.clients for task in everybody)
-            and time.monotonic() < deadline
-        ):
+        while any(task.streams.clients for task in everybody) and time.monotonic() < deadline:
             self.loop.turn(0.1)
 
     # %% Requests
@@ -328,7 +229,7 @@ class Monitor:
             if verb is None:
                 raise InvalidParameter(f"no such request: {request['request']}")
             answer = verb(self, request, fds, channel)
-        except (MiniDockError, OSError, KeyError, json.JSONDecodeError) as error:
+        except (MiniDockError, OSError, KeyError, ValueError) as error:
             answer = describe(error)
         with suppress(OSError):
             channel.send(answer)
@@ -345,16 +246,12 @@ class Monitor:
             with suppress(OSError):
                 channel.send(event)
 
-    def _watch(
-        self, request: Request, fds: list[int], channel: Channel
-    ) -> dict[str, Any]:
+    def _watch(self, request: Request, fds: list[int], channel: Channel) -> dict[str, Any]:
         """From now on send ``exited`` and ``exec_exited`` to this connection."""
         self.watchers.append(channel)
         return {"state": self.state}
 
-    def _kill(
-        self, request: Request, fds: list[int], channel: Channel
-    ) -> dict[str, Any]:
+    def _kill(self, request: Request, fds: list[int], channel: Channel) -> dict[str, Any]:
         """Send a signal. Only we can be sure of the pid: it is ours until we have reaped it."""
         if self.init.status is None:
             os.kill(self.init.pid, request["signal"])
@@ -367,26 +264,21 @@ class Monitor:
             raise NotFound(f"No such exec instance: {exec_id}")
         return task
 
-    def _resize(
-        self, request: Request, fds: list[int], channel: Channel
-    ) -> dict[str, Any]:
+    def _resize(self, request: Request, fds: list[int], channel: Channel) -> dict[str, Any]:
         """The window of the container's, or an exec's, terminal."""
         self._task(request).resize(request["height"], request["width"])
         return {"ok": True}
 
     # %% Attaching clients
-    def _attach(
-        self, request: Request, fds: list[int], channel: Channel
-    ) -> dict[str, Any]:
+    def _attach(self, request: Request, fds: list[int], channel: Channel) -> dict[str, Any]:
         """Hand a client's connection over to the container's streams."""
-        self._attach_to(self.init, request, fds[0])
+        self.attach(self.init, request, fds[0])
         return {"ok": True}
 
-    def _attach_to(self, task: Task, request: Request, fd: int) -> None:
+    def attach(self, task: Task, request: Request, fd: int) -> None:
+        """Let the client at the connection ``fd`` look on, and write if it wants to."""
         wants = frozenset(
-            number
-            for number, name in ((STDOUT, "stdout"), (STDERR, "stderr"))
-            if request[name]
+            number for number, name in ((STDOUT, "stdout"), (STDERR, "stderr")) if request[name]
         )
         early = request.get("early", "").encode("latin-1")
         client = task.streams.attach(socket.socket(fileno=fd), wants, request["stdin"])
@@ -394,33 +286,30 @@ class Monitor:
             task.streams.give(early)
 
     # %% Exec
-    def _exec(
-        self, request: Request, fds: list[int], channel: Channel
-    ) -> dict[str, Any]:
+    def _exec(self, request: Request, fds: list[int], channel: Channel) -> dict[str, Any]:
         """Run a second program; ``fds`` are its process as JSON, and a client if one is attached."""
-        with open(fds[0], "rb") as file:
-            process = decode(Process, json.load(file))
+        paper, *clients = fds
         task = Task(Streams(self.loop, None, once=True))
-        pipes = Pipes(request["stdin"], process.terminal)
+        pipes = Pipes(request["stdin"], request["tty"])
         try:
             with steps.adopt(
-                request["trace"],
-                lambda record: channel.send({"step": record}),
-                "monitor",
+                request["trace"], lambda record: channel.send({"step": record}), "monitor"
             ):
-                task.pid, task.console = execute(
-                    self.init.pid, process, pipes.theirs, self.cgroup
-                )
+                pid, console = execute(self.init.pid, paper, pipes.theirs, self.cgroup)
         except BaseException:
             pipes.abandon()
-            for fd in fds[1:]:
+            for fd in clients:
                 os.close(fd)
             raise
+        finally:
+            os.close(paper)
+        pipes.given()
+        for fd in clients:
+            self.attach(task, request, fd)
+        ours = pipes.ours if console is None else [console]
+        task.connect(pid, ours, console is not None, request["stdin"])
         self._adopt_exec(request["exec"], task)
-        for fd in fds[1:]:
-            self._attach_to(task, request, fd)
-        pipes.connect(task.streams, task.console, request["stdin"])
-        return {"pid": task.pid}
+        return {"pid": pid}
 
     def _adopt_exec(self, exec_id: str, task: Task) -> None:
         def finish() -> None:

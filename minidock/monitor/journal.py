@@ -38,33 +38,34 @@ class Chunk:
 
 
 # %% Writing
+def open_files(directory: Path) -> tuple[int, int]:
+    """Descriptors of log and index in ``directory``, in order for :class:`Writer`."""
+    flags = os.O_CREAT | os.O_RDWR | os.O_APPEND | os.O_CLOEXEC
+    log = os.open(directory / LOG, flags, 0o640)
+    index = os.open(directory / INDEX, flags, 0o640)
+    _repair(log, index)
+    return log, index
+
+
+def _repair(log: int, index: int) -> None:
+    """Cut half a record, and bytes without a record: what a crash may have left."""
+    size = os.fstat(index).st_size // _RECORD.size * _RECORD.size
+    os.ftruncate(index, size)
+    records = os.pread(index, size, 0)
+    os.ftruncate(log, sum(length for _, length, _ in _RECORD.iter_unpack(records)))
+
+
 class Writer:
-    """Appends to the journal in ``directory``."""
+    """Appends to a journal whose files are open."""
 
-    def __init__(self, directory: Path) -> None:
-        flags = os.O_CREAT | os.O_RDWR | os.O_CLOEXEC
-        self._log = os.open(directory / LOG, flags | os.O_APPEND, 0o640)
-        self._index = os.open(directory / INDEX, flags | os.O_APPEND, 0o640)
-        self._repair()
-
-    def _repair(self) -> None:
-        """Cut half a record, and bytes without a record: what a crash may have left."""
-        size = os.fstat(self._index).st_size // _RECORD.size * _RECORD.size
-        os.ftruncate(self._index, size)
-        records = os.pread(self._index, size, 0)
-        os.ftruncate(
-            self._log, sum(length for _, length, _ in _RECORD.iter_unpack(records))
-        )
+    def __init__(self, log: int, index: int) -> None:
+        self._log = log
+        self._index = index
 
     def write(self, stream: int, data: bytes) -> None:
         """Append ``data``, which came from ``stream`` just now."""
         _write_all(self._log, data)
         _write_all(self._index, _RECORD.pack(time.time_ns(), len(data), stream))
-
-    def close(self) -> None:
-        """Close both files."""
-        os.close(self._log)
-        os.close(self._index)
 
 
 def _write_all(fd: int, data: bytes) -> None:

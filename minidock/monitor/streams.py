@@ -61,9 +61,7 @@ class Loop:
     def turn(self, timeout: float | None = None) -> None:
         """Wait for events, at most ``timeout`` seconds, and answer them."""
         for key, ready in self._selector.select(timeout):
-            if (
-                key.fd in self._selector.get_map()
-            ):  # an earlier callback may have closed it
+            if key.fd in self._selector.get_map():  # an earlier callback may have closed it
                 key.data(ready)
 
 
@@ -128,9 +126,7 @@ class Client:
 
     def _listens(self) -> bool:
         """We read while the container takes input; a client that only looks on may hang up, too."""
-        waits = (
-            self.closing or self._heard_all or (self.gives and self._streams.input_full)
-        )
+        waits = self.closing or self._heard_all or (self.gives and self._streams.input_full)
         return not waits
 
     def _ready(self, ready: int) -> None:
@@ -178,9 +174,7 @@ class Streams:
         self.terminal = False
         self.clients: list[Client] = []
         self._journal = journal
-        self._once = (
-            once  # close the input when the first client's ends (`run -i` without -d)
-        )
+        self._once = once  # close the input when the first client's ends (`run -i` without -d)
         self._sources: dict[int, int] = {}
         self._input: int | None = None
         self._pending = bytearray()
@@ -196,9 +190,7 @@ class Streams:
         self._arm()
         self._push()
 
-    def attach(
-        self, connection: socket.socket, wants: frozenset[int], stdin: bool
-    ) -> Client:
+    def attach(self, connection: socket.socket, wants: frozenset[int], stdin: bool) -> Client:
         """Let a client look on from now; with ``stdin`` it may write, too."""
         client = Client(connection, self, wants, stdin)
         self.clients.append(client)
@@ -306,9 +298,7 @@ class Streams:
         fd = self._input
         if fd is None:
             return
-        if (
-            fd in self._sources
-        ):  # a terminal: the same descriptor is read, and never closed here
+        if fd in self._sources:  # a terminal: the same descriptor is read, and never closed here
             self._arm()
         elif self._pending:
             self.loop.watch(fd, WRITE, lambda _: self._push())

@@ -2,6 +2,10 @@
 
 **Interface:** :func:`create`, :class:`Container`.
 
+Like runc, the runtime runs in a process of its own that ends when its work
+is done; the container's first process must be the child of the one that
+stays, which CLONE_PARENT arranges.
+
 The trap is a child that dies half-way: its parent waits for a message that
 never comes. It does not, because the channel closes with the child, and the
 end of the stream is an answer too. The other trap is the parent's own
@@ -49,8 +53,9 @@ class Container:
 def create(spec: Spec, bundle: str, container_id: str, stdio: Stdio) -> Container:
     """Make the container that ``spec`` describes, short of running its program.
 
-    Call it inside a transaction: what it acquires (the cgroup, the child) is
-    given back by undo. Raises the child's errors as its own.
+    Its first process becomes a child of the caller's *parent*. Call it inside
+    a transaction: what it acquires (the cgroup, the process) is given back by
+    undo. Raises the errors of the first process as its own.
     """
     _check(spec)
     assert spec.root is not None
@@ -83,7 +88,7 @@ def _clone(spec: Spec, child: Callable[[], None]) -> int:
         chapter="namespaces",
         flags=" ".join(f"CLONE_{flag.name}" for flag in Clone if flag in flags),
     ) as step:
-        pid = syscalls.clone(flags)
+        pid = syscalls.clone(flags | Clone.PARENT)
         if pid == 0:
             child()
         step.undo(end, pid)

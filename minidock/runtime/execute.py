@@ -16,6 +16,7 @@ itself undumpable, or a hostile container could reach through its
 **See:** setns(2), clone(2) CLONE_PARENT, prctl(2) PR_SET_DUMPABLE.
 """
 
+import json
 import os
 from typing import Any, NoReturn
 
@@ -26,16 +27,15 @@ from minidock.linux.syscalls import Clone, prctl
 from minidock.runtime import process
 from minidock.runtime.process import Stdio
 from minidock.runtime.sync import Channel, describe, pair, rebuild
+from minidock.spec.codec import decode
 from minidock.spec.runtime import Process
 
 PR_SET_DUMPABLE = 4
 
 
 # %% The parent's side
-def execute(
-    init: int, spec: Process, stdio: Stdio, cgroup: cgroups.Cgroup
-) -> tuple[int, int | None]:
-    """Run ``spec`` in the container whose first process is ``init``.
+def execute(init: int, paper: int, stdio: Stdio, cgroup: cgroups.Cgroup) -> tuple[int, int | None]:
+    """Run the process that is described, as JSON, in the file ``paper`` beside the process ``init``.
 
     Returns the new process's pid (a child of the caller) and the terminal's
     master, if it has one. Raises the errors of :func:`process.prepare`.
@@ -43,7 +43,7 @@ def execute(
     ours, theirs = pair()
     helper = syscalls.clone()
     if helper == 0:
-        _enter_and_clone(init, spec, stdio, theirs, cgroup, steps.export())
+        _enter_and_clone(init, paper, stdio, theirs, cgroup, steps.export())
     theirs.close()
     try:
         return _listen(ours)
@@ -80,7 +80,7 @@ def _listen(channel: Channel) -> tuple[int, int | None]:
 # %% The helper: enters, and makes the child
 def _enter_and_clone(
     init: int,
-    spec: Process,
+    paper: int,
     stdio: Stdio,
     channel: Channel,
     cgroup: cgroups.Cgroup,
@@ -89,6 +89,8 @@ def _enter_and_clone(
     try:
         prctl(PR_SET_DUMPABLE, 0, name="PR_SET_DUMPABLE")
         with steps.adopt(trace, lambda record: channel.send({"step": record}), "exec"):
+            with open(paper, "rb", closefd=False) as file:
+                spec = decode(Process, json.load(file))
             cgroup.add(os.getpid())
             namespaces.enter(init)
             pid = syscalls.clone(Clone.PARENT)

@@ -32,9 +32,7 @@ from minidock.spec.runtime import Spec
 
 
 # %% The child's whole life
-def main(
-    spec: Spec, root: str, stdio: Stdio, channel: Channel, trace: dict[str, Any]
-) -> NoReturn:
+def main(spec: Spec, root: str, stdio: Stdio, channel: Channel, trace: dict[str, Any]) -> NoReturn:
     """Build the container from within, wait for the word to start, and execute the program."""
     try:
         with steps.adopt(trace, lambda record: channel.send({"step": record}), "init"):
@@ -68,9 +66,7 @@ def _build(spec: Spec, root: str, stdio: Stdio, channel: Channel) -> None:
         os.setresuid(0, 0, 0)
     os.setsid()
     if namespaces.has_new(wanted, "cgroup"):
-        with steps.step(
-            "unshare the cgroup namespace", call="unshare(2)", chapter="namespaces"
-        ):
+        with steps.step("unshare the cgroup namespace", call="unshare(2)", chapter="namespaces"):
             syscalls.unshare(Clone.NEWCGROUP)
     if namespaces.has_new(wanted, "network"):
         namespaces.bring_loopback_up()
@@ -120,16 +116,12 @@ def _set_sysctls(sysctls: dict[str, str]) -> None:
     """``--sysctl``: only those that belong to a namespace of ours ever reach this point."""
     for name, value in sysctls.items():
         path = "/proc/sys/" + name.replace(".", "/")
-        with steps.step(
-            "set a kernel parameter", call=path, chapter="namespaces", value=value
-        ):
+        with steps.step("set a kernel parameter", call=path, chapter="namespaces", value=value):
             try:
                 with open(path, "w") as file:
                     file.write(value)
             except OSError as error:
-                raise InvalidParameter(
-                    f"sysctl {name}={value}: {error.strerror}"
-                ) from None
+                raise InvalidParameter(f"sysctl {name}={value}: {error.strerror}") from None
 
 
 # %% The console
@@ -139,9 +131,7 @@ def _open_console(spec: Spec, channel: Channel) -> None:
     ``/dev/console`` is the same terminal, for programs that look for it there.
     """
     assert spec.process is not None
-    with steps.step(
-        "open a terminal", call="open(2) /dev/pts/ptmx", chapter="container"
-    ):
+    with steps.step("open a terminal", call="open(2) /dev/pts/ptmx", chapter="container"):
         master, slave, path = terminal.open_pair("/dev/pts/ptmx")
         channel.send({"console": True}, [master])
         os.close(master)

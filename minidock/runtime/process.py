@@ -47,9 +47,7 @@ def take_stdio(fds: Stdio) -> None:
 def take_terminal(slave: int, process: Process) -> None:
     """Make ``slave`` the controlling terminal and the standard streams."""
     if process.console_size is not None:
-        terminal.set_size(
-            slave, process.console_size.height, process.console_size.width
-        )
+        terminal.set_size(slave, process.console_size.height, process.console_size.width)
     terminal.make_controlling(slave)
     take_stdio((slave, slave, slave))
 
@@ -80,9 +78,7 @@ def limit(rlimits: tuple[Rlimit, ...]) -> None:
             resource.setrlimit(number, (soft, hard))
         except (ValueError, PermissionError):  # raising it needs CAP_SYS_RESOURCE
             _, ceiling = resource.getrlimit(number)
-            resource.setrlimit(
-                number, (_smaller(soft, ceiling), _smaller(hard, ceiling))
-            )
+            resource.setrlimit(number, (_smaller(soft, ceiling), _smaller(hard, ceiling)))
 
 
 def _unsigned(value: int) -> int:
@@ -123,15 +119,11 @@ def become_process(process: Process) -> None:
 
 def _make_directory(cwd: str) -> None:
     if not cwd.startswith("/"):
-        raise InvalidParameter(
-            f"the working directory '{cwd}' is invalid, it needs to be absolute"
-        )
+        raise InvalidParameter(f"the working directory '{cwd}' is invalid, it needs to be absolute")
     try:
         os.makedirs(cwd, 0o755, exist_ok=True)
     except FileExistsError:
-        raise InvalidParameter(
-            f"the working directory {cwd} is not a directory"
-        ) from None
+        raise InvalidParameter(f"the working directory {cwd} is not a directory") from None
     except OSError as error:
         if error.errno not in (errno.EROFS, errno.EACCES):  # then chdir(2) will tell
             raise
@@ -143,9 +135,7 @@ def _change_directory(cwd: str) -> None:
     except OSError as error:
         raise InvalidParameter(f'chdir to cwd ("{cwd}"): {error.strerror}') from None
     if not os.getcwd().startswith("/"):
-        raise InvalidParameter(
-            f"the working directory {cwd} is outside the container's root"
-        )
+        raise InvalidParameter(f"the working directory {cwd} is outside the container's root")
 
 
 # %% Finding the program
@@ -199,7 +189,13 @@ def run(program: str, process: Process) -> NoReturn:
 
 def forget_signals() -> None:
     """An ignored signal stays ignored across execve(2), and Python ignores SIGPIPE: undo that."""
-    for number in (signal.SIGPIPE, signal.SIGXFSZ, signal.SIGINT, signal.SIGHUP, signal.SIGTERM):
+    for number in (
+        signal.SIGPIPE,
+        signal.SIGXFSZ,
+        signal.SIGINT,
+        signal.SIGHUP,
+        signal.SIGTERM,
+    ):
         signal.signal(number, signal.SIG_DFL)
     signal.signal(signal.SIGCHLD, signal.SIG_DFL)
     signal.pthread_sigmask(signal.SIG_SETMASK, ())
@@ -208,9 +204,7 @@ def forget_signals() -> None:
 def _explain(error: OSError, program: str) -> Exception:
     reason = (error.strerror or "").lower()
     message = f"exec {program}: {reason}"
-    if (
-        error.errno == errno.ENOENT
-    ):  # the file is there, its interpreter (#!, ld.so) is not
+    if error.errno == errno.ENOENT:  # the file is there, its interpreter (#!, ld.so) is not
         return CommandNotFound(message)
     if error.errno in (errno.EACCES, errno.ENOEXEC, errno.EISDIR, errno.ETXTBSY):
         return CommandNotExecutable(message)
