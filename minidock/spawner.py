@@ -102,7 +102,7 @@ def main(fd: int) -> None:
     import signal
     import socket
 
-    from minidock import monitor
+    from minidock import cgroups, monitor
     from minidock.linux.syscalls import set_process_name, set_process_title
 
     signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # the kernel buries our children
@@ -112,6 +112,7 @@ def main(fd: int) -> None:
     set_process_title("minidock-spawner")
     requests = Channel(socket.socket(fileno=fd))
     os.set_inheritable(fd, False)
+    cgroups.open("/")  # looks at the host once, for all monitors
     gc.collect()
     gc.freeze()
     while True:
