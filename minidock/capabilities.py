@@ -57,9 +57,7 @@ def mask(names: Iterable[str]) -> int:
 
 
 # %% What a container gets: the default set, more, or less
-def select(
-    add: Iterable[str], drop: Iterable[str], privileged: bool = False
-) -> list[str]:
+def select(add: Iterable[str], drop: Iterable[str], privileged: bool = False) -> list[str]:
     """The names after ``--cap-add`` and ``--cap-drop``; ``ALL`` and a missing ``CAP_`` are understood.
 
     ``drop ALL`` leaves just what was added; ``add ALL`` all but what was
@@ -150,9 +148,7 @@ def _set(capabilities: Capabilities) -> None:
     ambient = mask(capabilities.ambient) & permitted & inheritable
     for number in range(ambient.bit_length()):
         if ambient >> number & 1:
-            prctl(
-                PR_CAP_AMBIENT, PR_CAP_AMBIENT_RAISE, number, name=f"ambient {number}"
-            )
+            prctl(PR_CAP_AMBIENT, PR_CAP_AMBIENT_RAISE, number, name=f"ambient {number}")
 
 
 def _may_set_groups() -> bool:

@@ -129,16 +129,12 @@ def _setns_path(path: str, kind: Kind) -> None:
 
 
 # %% User namespaces: who is who
-def write_id_maps(
-    pid: int, uids: Sequence[IDMapping], gids: Sequence[IDMapping]
-) -> None:
+def write_id_maps(pid: int, uids: Sequence[IDMapping], gids: Sequence[IDMapping]) -> None:
     """Tell the kernel which ids of the host the ids in the user namespace of ``pid`` are.
 
     One write per file, and only one ever: the kernel refuses a second.
     """
-    with steps.step(
-        "map user and group ids", call="/proc/<pid>/uid_map", chapter="namespaces"
-    ):
+    with steps.step("map user and group ids", call="/proc/<pid>/uid_map", chapter="namespaces"):
         for name, maps in (("uid_map", uids), ("gid_map", gids)):
             lines = [f"{one.container_id} {one.host_id} {one.size}\n" for one in maps]
             Path(f"/proc/{pid}/{name}").write_text("".join(lines))

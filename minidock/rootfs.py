@@ -116,9 +116,7 @@ def separate(rootfs: str, propagation: str = "") -> None:
         propagation=propagation or "rslave",
     ):
         if propagation and propagation not in PROPAGATION:
-            raise InvalidParameter(
-                f"linux.rootfsPropagation: unknown value {propagation!r}"
-            )
+            raise InvalidParameter(f"linux.rootfsPropagation: unknown value {propagation!r}")
         syscalls.mount("", "/", flags=PROPAGATION[propagation or "rslave"])
     with steps.step(
         "make the root file system a mount point",
@@ -137,9 +135,7 @@ def inside(rootfs: int, path: str, flags: int = os.O_PATH) -> Iterator[str]:
 
     A link in it is followed as the container would follow it; none leads out.
     """
-    fd = syscalls.openat2(
-        rootfs, path.lstrip("/") or ".", flags, resolve=Resolve.IN_ROOT
-    )
+    fd = syscalls.openat2(rootfs, path.lstrip("/") or ".", flags, resolve=Resolve.IN_ROOT)
     try:
         yield f"/proc/self/fd/{fd}"
     finally:
@@ -163,17 +159,11 @@ def make_mount_point(rootfs: int, path: str, directory: bool) -> None:
         if directory:
             os.mkdir(where, 0o755)
         else:
-            os.close(
-                os.open(
-                    where, os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o644
-                )
-            )
+            os.close(os.open(where, os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o644))
 
 
 # %% Mounting what the configuration lists, in its order
-def mount_all(
-    rootfs: int, mounts: Sequence[oci.Mount], in_user_namespace: bool = False
-) -> None:
+def mount_all(rootfs: int, mounts: Sequence[oci.Mount], in_user_namespace: bool = False) -> None:
     """Make all ``mounts`` of the configuration below the directory ``rootfs``."""
     for entry in mounts:
         with steps.step(
@@ -186,9 +176,7 @@ def mount_all(
             _mount(rootfs, entry, Options(entry.options), in_user_namespace)
 
 
-def _mount(
-    rootfs: int, entry: oci.Mount, options: Options, in_user_namespace: bool
-) -> None:
+def _mount(rootfs: int, entry: oci.Mount, options: Options, in_user_namespace: bool) -> None:
     if entry.type == "cgroup":
         _mount_cgroups(rootfs, entry, options)
     elif options.flags & Mount.BIND or entry.type == "bind":
@@ -207,9 +195,7 @@ def _mount_new(rootfs: int, entry: oci.Mount, options: Options) -> None:
     with inside(rootfs, entry.destination) as target:
         data = options.data
         if entry.type == "tmpfs" and "mode=" not in data:
-            data = ",".join(
-                filter(None, [data, f"mode={stat.S_IMODE(os.stat(target).st_mode):o}"])
-            )
+            data = ",".join(filter(None, [data, f"mode={stat.S_IMODE(os.stat(target).st_mode):o}"]))
         source = entry.source or entry.type
         copy = _contents(target) if options.copy_up else None
         syscalls.mount(source, target, entry.type, options.flags, data)
@@ -304,9 +290,7 @@ def _host_cgroup_trees() -> list[tuple[str, str, list[str]]]:
             if kind == "cgroup2" and where == "/sys/fs/cgroup":
                 return [("", kind, [])]
             if where.startswith("/sys/fs/cgroup/") and kind in ("cgroup", "cgroup2"):
-                words = [
-                    w for w in options.split(",") if kind == "cgroup" and w not in FLAGS
-                ]
+                words = [w for w in options.split(",") if kind == "cgroup" and w not in FLAGS]
                 wanted = [w for w in words if "=" not in w or w.startswith("name=")]
                 trees.append((where[15:], kind, [",".join(wanted)] if wanted else []))
     return trees
@@ -361,9 +345,7 @@ LINKS = {
 _TYPES = {"c": stat.S_IFCHR, "u": stat.S_IFCHR, "b": stat.S_IFBLK, "p": stat.S_IFIFO}
 
 
-def make_devices(
-    rootfs: int, more: Sequence[oci.Device], in_user_namespace: bool = False
-) -> None:
+def make_devices(rootfs: int, more: Sequence[oci.Device], in_user_namespace: bool = False) -> None:
     """The devices every program expects, those of the configuration, and the usual links.
 
     In a user namespace mknod(2) is refused, so the host's nodes are bind mounted.
@@ -394,9 +376,7 @@ def make_devices(
 def _make_device(rootfs: int, device: oci.Device) -> None:
     kind = _TYPES.get(device.type)
     if kind is None:
-        raise InvalidParameter(
-            f"linux.devices: {device.path}: unknown type {device.type!r}"
-        )
+        raise InvalidParameter(f"linux.devices: {device.path}: unknown type {device.type!r}")
     parent, _, name = device.path.rpartition("/")
     make_mount_point(rootfs, parent, directory=True)
     with inside(rootfs, parent) as directory:
@@ -421,9 +401,7 @@ def pivot(rootfs: int) -> None:
     with steps.step("pivot the root", call="pivot_root(2)", chapter="rootfs"):
         os.fchdir(rootfs)
         syscalls.pivot_root(".", ".")
-    with steps.step(
-        "let go of the old root", call="umount2(2) MNT_DETACH", chapter="rootfs"
-    ):
+    with steps.step("let go of the old root", call="umount2(2) MNT_DETACH", chapter="rootfs"):
         syscalls.mount("", ".", flags=Mount.SLAVE | Mount.REC)
         syscalls.umount(".", Umount.DETACH)
         os.chdir("/")
@@ -459,9 +437,7 @@ def hide(masked: Sequence[str], readonly: Sequence[str]) -> None:
 
     Called after the pivot, so the paths are the container's.
     """
-    with steps.step(
-        "protect parts of /proc and /sys", call="mount(2)", chapter="rootfs"
-    ):
+    with steps.step("protect parts of /proc and /sys", call="mount(2)", chapter="rootfs"):
         for path in readonly:
             if os.path.exists(path):
                 syscalls.mount(path, path, flags=Mount.BIND | Mount.REC)

@@ -51,7 +51,6 @@ from minidock.spawner import Spawner
 from minidock.spec.codec import encode
 from minidock.unionfs import Driver
 
-
 Others = Callable[[str], Container]  # finds another container by name or id
 
 

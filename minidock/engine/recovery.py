@@ -14,12 +14,9 @@ this engine gives, below directories that are its own, are touched.
 **Interface:** :func:`recover`.
 """
 
-import os
 from collections.abc import Iterator
 from contextlib import suppress
-from pathlib import Path
 
-from minidock import cgroups
 from minidock.engine.container import Container
 from minidock.engine.lifecycle import Lifecycle, remove_directory
 from minidock.engine.monitors import connect, kill_cgroup
@@ -35,12 +32,7 @@ def recover(lifecycle: Lifecycle) -> list[Container]:
         _settle(lifecycle, container)
     alive = {container.id for container in containers if container.running}
     lifecycle.bridge.remove_leftovers(alive)
-    kept = []
-    for container in containers:
-        if container.removed:
-            continue
-        kept.append(container)
-    return kept
+    return [container for container in containers if not container.removed]
 
 
 def _on_disk(lifecycle: Lifecycle) -> Iterator[Container]:
@@ -50,7 +42,7 @@ def _on_disk(lifecycle: Lifecycle) -> Iterator[Container]:
             yield Container.load(directory)
         except (FileNotFoundError, ValueError, KeyError):
             lifecycle.driver.remove(directory)
-            kill_leftover(directory.name)
+            kill_cgroup(directory.name)
             remove_directory(directory)
 
 
@@ -62,7 +54,7 @@ def _settle(lifecycle: Lifecycle, container: Container) -> None:
         container.state = read_json(container.directory / STATE)
     if container.running:
         container.failed(137, "the container's monitor died while the daemon was away")
-    kill_leftover(container.id)
+    kill_cgroup(container.id)
     lifecycle.release(container)
     if container.host_config["AutoRemove"]:
         lifecycle.forget(container)
@@ -83,14 +75,3 @@ def _take_up(lifecycle: Lifecycle, container: Container) -> bool:
     container.endpoint = lifecycle.bridge.endpoints().get(container.id)
     lifecycle.watcher.add(channel, container)
     return True
-
-
-# %% Processes and cgroups that belong to nobody
-def kill_leftover(container_id: str) -> None:
-    """End the processes of a container that has no monitor any more."""
-    kill_cgroup(container_id)
-
-
-def foreign_cgroups(containers: Path) -> list[str]:
-    """Ids of cgroups below ``/minidock`` without a directory here: another engine's, or forgotten."""
-    return [name for name in cgroups.children("/minidock") if not os.path.exists(containers / name)]
