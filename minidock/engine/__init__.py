@@ -41,6 +41,8 @@ from minidock.paths import Paths
 from minidock.spec.timestamp import now
 
 Body = dict[str, Any]
+Bodies = list[Body]  # `list` means something else inside the class
+Filters = dict[str, list[str]]
 
 
 # %% The engine
@@ -229,8 +231,8 @@ class Engine:
 
     # %% Looking
     def list(
-        self, *, all: bool, limit: int, filters: dict[str, list[str]], size: bool
-    ) -> list[Body]:
+        self, *, all: bool, limit: int, filters: Filters, size: bool
+    ) -> Bodies:
         """The API's ``ContainerSummary`` of each, newest first."""
         with self._lock:
             everything = list(self._containers.values())
@@ -288,7 +290,7 @@ class Engine:
         ours = [row for row in split if int(row[column]) in pids]
         return {"Titles": titles, "Processes": ours}
 
-    def changes(self, ref: str) -> list[Body]:
+    def changes(self, ref: str) -> Bodies:
         """What it has changed in its file system; not what the engine put there for it."""
         container = self.find(ref)
         image = self.images.get(container.record["Image"])
@@ -401,30 +403,28 @@ class Engine:
 
     # %% Events, images, networks
     def events(
-        self, *, since: float | None, until: float | None, filters: dict[str, list[str]]
+        self, *, since: float | None, until: float | None, filters: Filters
     ) -> Iterator[Event]:
         """The API's ``EventMessage`` objects; an empty one now and then while nothing happens."""
         return self.bus.listen(since, until, filters)
 
-    def used_by(self, image_id: str) -> list[Container]:
+    def used_by(self, image_id: str) -> Iterator[Container]:
         """The containers that were made from an image."""
         with self._lock:
-            return [one for one in self._containers.values() if one.record["Image"] == image_id]
+            everything = [*self._containers.values()]
+        return (one for one in everything if one.record["Image"] == image_id)
 
-    def remove_image(self, name: str, force: bool) -> list[Body]:
+    def remove_image(self, name: str, force: bool) -> Bodies:
         """Untag it, and remove what then has no name; refused while a container is made from it."""
         image_id = self.images.get(name).id
 
-        def users(image: str) -> list[str]:
-            return [one.id for one in self.used_by(image)]
-
-        removed = self.images.remove(name, force=force, used_by=users)
+        removed = self.images.remove(name, force=force, used_by=lambda image: [one.id for one in self.used_by(image)])
         for entry in removed:
             action = "untag" if "Untagged" in entry else "delete"
             self.bus.publish("image", action, image_id, name=name)
         return removed
 
-    def networks(self) -> list[Body]:
+    def networks(self) -> Bodies:
         """The API's ``Network`` objects: the bridge, and the two that are no networks."""
         bridge = self.bridge.inspect()
         bridge["Containers"] = {

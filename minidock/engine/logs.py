@@ -94,12 +94,9 @@ def read(container: Container, selection: Selection) -> Iterator[bytes]:
     for line in chosen:
         yield _frame(line, container.terminal, selection)
     if selection.follow and container.running:
-        for line in _follow(container, reader, lines):
-            yield (
-                _frame(line, container.terminal, selection)
-                if line and selection.wants(line)
-                else b""
-            )
+        for new in _follow(container, reader, lines):
+            wanted = new is not None and selection.wants(new)
+            yield _frame(new, container.terminal, selection) if new and wanted else b""
     for line in lines.rest():
         if selection.wants(line):
             yield _frame(line, container.terminal, selection)

@@ -10,6 +10,7 @@ go-units ``HumanDuration`` for the words of the status.
 """
 
 import time
+from collections.abc import Callable
 from typing import Any
 
 from minidock.engine.container import Container
@@ -24,14 +25,14 @@ Body = dict[str, Any]
 def inspect(container: Container, bridge: Network, execs: list[str], driver: str) -> Body:
     """The API's ``ContainerInspectResponse``."""
     config = container.config
-    path, *arguments = [*(config["Entrypoint"] or []), *(config["Cmd"] or [])]
+    command: list[str] = [*(config["Entrypoint"] or []), *(config["Cmd"] or [])]
     directory = container.directory
     config["Hostname"] = config["Hostname"] or container.id[:12]
     return {
         "Id": container.id,
         "Created": container.record["Created"],
-        "Path": path,
-        "Args": arguments,
+        "Path": command[0],
+        "Args": command[1:],
         "State": container.as_state(),
         "Image": container.record["Image"],
         "ResolvConfPath": str(directory / "resolv.conf"),
@@ -234,19 +235,18 @@ def _has_label(container: Container, wanted: str) -> bool:
 def _older(container: Container, name: str, value: str, all_: list[Container]) -> bool:
     for other in all_:
         if other.name == value.lstrip("/") or other.id.startswith(value):
-            before = container.record["Created"] < other.record["Created"]
-            after = container.record["Created"] > other.record["Created"]
-            return before if name == "before" else after
+            ours, its = str(container.record["Created"]), str(other.record["Created"])
+            return ours < its if name == "before" else ours > its
     raise InvalidParameter(f"No such container: {value}")
 
 
 def _has_ancestor(container: Container, value: str) -> bool:
     image, name = container.record["Image"], container.config["Image"]
     bare = image.removeprefix("sha256:")
-    return name in (value, f"{value}:latest") or image == value or bare.startswith(value)
+    return bool(name in (value, f"{value}:latest") or image == value or bare.startswith(value))
 
 
-_FILTERS = {
+_FILTERS: dict[str, Callable[[Container, str], bool]] = {
     "id": lambda c, value: c.id.startswith(value),
     "name": lambda c, value: (
         value.lstrip("/") in c.name or value.lstrip("^/").rstrip("$") == c.name
