@@ -81,6 +81,7 @@ class Engine:
     def close(self) -> None:
         """End the spawner; containers and their monitors go on. An unused bridge is removed."""
         self.lifecycle.spawner.close()
+        self.lifecycle.wait_for_cables()
         if not any(container.running for container in self._containers.values()):
             self.bridge.shutdown()
 
@@ -230,9 +231,7 @@ class Engine:
         return block
 
     # %% Looking
-    def list(
-        self, *, all: bool, limit: int, filters: Filters, size: bool
-    ) -> Bodies:
+    def list(self, *, all: bool, limit: int, filters: Filters, size: bool) -> Bodies:
         """The API's ``ContainerSummary`` of each, newest first."""
         with self._lock:
             everything = list(self._containers.values())
@@ -418,7 +417,9 @@ class Engine:
         """Untag it, and remove what then has no name; refused while a container is made from it."""
         image_id = self.images.get(name).id
 
-        removed = self.images.remove(name, force=force, used_by=lambda image: [one.id for one in self.used_by(image)])
+        removed = self.images.remove(
+            name, force=force, used_by=lambda image: [one.id for one in self.used_by(image)]
+        )
         for entry in removed:
             action = "untag" if "Untagged" in entry else "delete"
             self.bus.publish("image", action, image_id, name=name)

@@ -73,6 +73,7 @@ class Lifecycle:
         self.events = events
         self.spawner = Spawner()
         self.watcher = Watcher(self._heard, self._silent)
+        self._leaving: dict[str, Thread] = {}
 
     def tell(self, container: Container, action: str, **attributes: str) -> None:
         """Publish an event about ``container``."""
@@ -119,7 +120,7 @@ class Lifecycle:
         hostname = self._write_network_files(container)
         with steps.step("write the bundle", call="rename(2) config.json", chapter="run") as step:
             spec = bundle.specification(container, root, hostname, namespaces)
-            write_json(container.directory / "config.json", encode(spec))
+            write_json(container.directory / "config.json", encode(spec), durable=False)
             step.undo((container.directory / "config.json").unlink, True)
         self._spawn(container, ports)
 
@@ -156,7 +157,8 @@ class Lifecycle:
         """Join the bridge, if it is to; returns the sockets that hold the published ports."""
         if not _bridged(container):
             return []
-        ports, sockets = network.reserve(_port_mappings(container))
+        self.wait_for_cables(container.id)
+        ports, sockets = network.reserve(_port_mappings(container), container.name)
         try:
             self.bridge.ensure()
             container.endpoint = self.bridge.connect(
@@ -270,8 +272,35 @@ class Lifecycle:
         """Unmount, disconnect: all of it may have been done already."""
         self.driver.unmount(container.directory)
         if _bridged(container):
-            self.bridge.disconnect(container.id)
+            self._disconnect(container)
         container.endpoint = None
+
+    def _disconnect(self, container: Container) -> None:
+        """Pull the cable; nobody has to wait for it.
+
+        The kernel takes some ten milliseconds to be sure that no packet is on
+        its way to a device that goes (synchronize_rcu). The address stays
+        taken until then. Published ports are withdrawn at once: somebody may
+        want them.
+        """
+        if container.endpoint is None or container.endpoint.ports:
+            self.bridge.disconnect(container.id)
+            return
+
+        def leave() -> None:
+            self.bridge.disconnect(container.id)
+            self._leaving.pop(container.id, None)
+
+        thread = Thread(target=leave, daemon=True)
+        self._leaving[container.id] = thread
+        thread.start()
+
+    def wait_for_cables(self, container_id: str | None = None) -> None:
+        """Wait until that container, or everybody who is leaving, is off the network."""
+        for one in [container_id] if container_id else list(self._leaving):
+            thread = self._leaving.get(one)
+            if thread is not None:
+                thread.join()
 
     # %% Stop and kill
     def stop(self, container: Container, timeout: int | None, number: int | None) -> None:
