@@ -378,6 +378,10 @@ class Engine:
         """Describe a second program; returns the exec's id."""
         return self.execs.create(self.find(ref), body)
 
+    def exec_check(self, exec_id: str) -> None:
+        """Raise what a start would raise, before the client's connection becomes a stream."""
+        self.execs.check(exec_id)
+
     def exec_start(
         self, exec_id: str, client: socket.socket | None, body: Body, early: bytes
     ) -> None:

@@ -101,12 +101,17 @@ class Execs:
         return matches[0]
 
     # %% Starting one
-    def start(self, exec_id: str, client: socket.socket | None, body: Body, early: bytes) -> None:
-        """Run it; ``client``, if any, is handed over to the monitor (the caller's copy is closed)."""
+    def check(self, exec_id: str) -> Exec:
+        """The exec, if it may be started now."""
         one = self.find(exec_id)
         if one.started:
             raise Conflict(f"exec command {exec_id} is already running or has ended")
         one.container.must_run()
+        return one
+
+    def start(self, exec_id: str, client: socket.socket | None, body: Body, early: bytes) -> None:
+        """Run it; ``client``, if any, is handed over to the monitor (the caller's copy is closed)."""
+        one = self.check(exec_id)
         one.started = True
         self._tell(one, f"exec_start: {' '.join(one.body['Cmd'])}")
         try:
