@@ -20,6 +20,7 @@ moment would not find the container again.
 
 import os
 import socket
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -89,11 +90,17 @@ def start(request: Request, report: Channel, monitor: Channel) -> NoReturn:
         ):
             message, fds = _start(Path(request["directory"]))
             monitor.send(message, fds)
-            report.send({"started": message["state"]})
     except BaseException as error:  # noqa: BLE001 (the daemon must hear of everything, even a bug)
-        report.send(describe(error))
+        _tell(report, describe(error))
         os._exit(1)
+    _tell(report, {"started": message["state"]})
     os._exit(0)
+
+
+def _tell(report: Channel, message: dict[str, Any]) -> None:
+    """A daemon that has died in the meantime will find ``state.json``, or nothing."""
+    with suppress(OSError):
+        report.send(message)
 
 
 def _start(directory: Path) -> tuple[dict[str, Any], list[int]]:

@@ -64,12 +64,18 @@ def create(spec: Spec, bundle: str, container_id: str, stdio: Stdio) -> Containe
     cgroup = cgroups.create(path, spec.linux.resources)
     ours, theirs = pair()
     with namespaces.joined(spec.linux.namespaces):
-        pid = _clone(spec, lambda: init.main(spec, root, stdio, theirs, steps.export()))
+        pid = _clone(spec, lambda: _be_first(spec, root, stdio, ours, theirs))
     theirs.close()
     _place(pid, spec, cgroup)
     ours.send({"placed": True})
     console = converse(ours, "ready")
     return Container(pid, cgroup, console, ours)
+
+
+def _be_first(spec: Spec, root: str, stdio: Stdio, ours: Channel, theirs: Channel) -> None:
+    """In the child: let go of the parent's end, or we would never see it close."""
+    ours.close()
+    init.main(spec, root, stdio, theirs, steps.export())
 
 
 def _check(spec: Spec) -> None:
