@@ -427,7 +427,7 @@ class Engine:
         for entry in removed:
             action = "untag" if "Untagged" in entry else "delete"
             self.bus.publish("image", action, image_id, name=name)
-        return removed
+        return [*removed]
 
     def networks(self) -> Bodies:
         """The API's ``Network`` objects: the bridge, and the two that are no networks."""

@@ -1,0 +1,292 @@
+"""Loading: an archive with images in it becomes images in the store.
+
+Two formats are about: ``docker save`` writes a ``manifest.json`` that names
+configurations and layers by path, other tools an OCI layout with an
+``index.json``; newer archives are both at once. Either may be compressed as
+a whole, and so may each layer.
+
+The archive comes through a socket and can be read but once, while the file
+that says what everything is may come last. So all files go into a temporary
+directory first; then each layer is read once: hashed, inflated and
+extracted as it streams, two layers at a time.
+
+The trap is trust. Digests are compared with what was promised, both of the
+blob and of the tar inside it, before anything is given its name.
+
+**Interface:** :func:`load`.
+
+**See:** OCI image specification, image-layout.md; moby ``image/tarexport``.
+"""
+
+import hashlib
+import json
+import os
+import shutil
+import tarfile
+import tempfile
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, BinaryIO, cast
+
+from minidock import steps
+from minidock.errors import HostileArchive, InvalidParameter
+from minidock.images.compression import inflated
+from minidock.images.store import Store, entry_of
+from minidock.spec import image as oci
+from minidock.spec import reference
+from minidock.spec.codec import decode, encode
+from minidock.spec.image import Descriptor, ImageConfig, Manifest
+from minidock.unionfs import Driver
+from minidock.unionfs.archive import split_name
+
+PIECE = 1 << 20
+
+
+# %% What an archive holds
+@dataclass(frozen=True, slots=True)
+class Found:
+    """One image of an archive: where its parts lie, and the names it is to have."""
+
+    config: Path
+    layers: list[Path]
+    names: list[str]
+
+
+@dataclass(frozen=True, slots=True)
+class Loaded:
+    """One image in the store."""
+
+    manifest: Descriptor
+    names: list[str]
+    id: str
+
+
+def load(archive: BinaryIO, store: Store, driver: Driver) -> list[Loaded]:
+    """Load all images of ``archive``. Raises :class:`HostileArchive` and leaves nothing then."""
+    with tempfile.TemporaryDirectory(prefix=".load-", dir=store.root) as name:
+        top = Path(name)
+        with steps.step("unpack the archive", call="read(2)", chapter="images"):
+            _unpack(archive, top)
+        found = list(_docker(top) if (top / "manifest.json").exists() else _oci(top))
+        if not found:
+            raise InvalidParameter(
+                "the archive holds no image (neither manifest.json nor index.json)"
+            )
+        return [_keep(one, store, driver) for one in found]
+
+
+def _unpack(archive: BinaryIO, top: Path) -> None:
+    """The files of the archive; links among them (``docker save`` has some) stay within."""
+    try:
+        with inflated(archive) as plain, tarfile.open(fileobj=cast(BinaryIO, plain), mode="r|") as source:
+            for member in source:
+                parent, name = split_name(member.name)
+                if not name or member.isdir():
+                    continue
+                place = top / parent / name
+                place.parent.mkdir(parents=True, exist_ok=True)
+                if member.isreg():
+                    content = source.extractfile(member)
+                    assert content is not None
+                    with open(place, "xb") as file:
+                        shutil.copyfileobj(content, file, PIECE)
+                    if place.stat().st_size != member.size:
+                        raise HostileArchive(f"damaged archive: it ends within {member.name!r}")
+                elif member.issym():
+                    place.symlink_to(_within(top, place.parent, member))
+                else:
+                    raise HostileArchive(f"unexpected {member.name!r} in an image archive")
+    except (tarfile.TarError, EOFError, FileExistsError) as error:
+        raise HostileArchive(f"damaged archive: {error}") from None
+
+
+def _within(top: Path, parent: Path, member: tarfile.TarInfo) -> Path:
+    target = Path(os.path.normpath(parent / member.linkname))
+    if not target.is_relative_to(top):
+        raise HostileArchive(f"link {member.name!r} points to {member.linkname!r}")
+    return target
+
+
+# %% The two formats
+def _docker(top: Path) -> Iterator[Found]:
+    """``manifest.json``: a list of images, by paths."""
+    entries = entry_of((top / "manifest.json").read_bytes())
+    for entry in _list(entries):
+        names = [_full(tag) for tag in entry.get("RepoTags") or []]
+        layers = [_file(top, path) for path in entry["Layers"]]
+        yield Found(_file(top, entry["Config"]), layers, names)
+
+
+def _oci(top: Path) -> Iterator[Found]:
+    """``index.json``: descriptors; one may be an index again, for many machines."""
+    if not (top / "index.json").exists():
+        return
+    index = entry_of((top / "index.json").read_bytes())
+    for entry in _list(index.get("manifests")):
+        found = _manifest(top, decode(Descriptor, entry))
+        if found is None:
+            continue
+        notes = entry.get("annotations") or {}
+        name = notes.get("io.containerd.image.name") or notes.get(oci.REF_NAME)
+        manifest = decode(Manifest, found)
+        yield Found(
+            _blob(top, manifest.config.digest),
+            [_blob(top, layer.digest) for layer in manifest.layers],
+            [_full(name)] if name else [],
+        )
+
+
+def _manifest(top: Path, descriptor: Descriptor) -> dict[str, Any] | None:
+    value = entry_of(_blob(top, descriptor.digest).read_bytes())
+    if descriptor.media_type not in oci.INDEXES:
+        return dict(value)
+    for entry in _list(value.get("manifests")):
+        inner = decode(Descriptor, entry)
+        if inner.platform is None or inner.platform.get("architecture") == oci.architecture():
+            return _manifest(top, inner)
+    return None
+
+
+def _list(value: Any) -> list[dict[str, Any]]:
+    if not isinstance(value, list) or not all(isinstance(one, dict) for one in value):
+        raise HostileArchive("damaged archive: a list of images was expected")
+    return value
+
+
+def _full(name: str) -> str:
+    return str(reference.parse(name))
+
+
+def _file(top: Path, path: str) -> Path:
+    place = top.joinpath(*[part for part in split_name(path) if part])
+    if not place.resolve().is_relative_to(top.resolve()) or not place.is_file():
+        raise HostileArchive(f"damaged archive: {path!r} is not in it")
+    return place
+
+
+def _blob(top: Path, digest: str) -> Path:
+    """A blob of the layout, which must have the digest that it is called by."""
+    path = _file(top, f"blobs/{digest.replace(':', '/', 1)}")
+    with open(path, "rb") as file:
+        real = hashlib.file_digest(file, "sha256").hexdigest()
+    if digest != f"sha256:{real}":
+        raise HostileArchive(f"digest does not match: {digest} was announced, sha256:{real} came")
+    return path
+
+
+# %% Keeping an image
+def _keep(found: Found, store: Store, driver: Driver) -> Loaded:
+    data = found.config.read_bytes()
+    config = decode(ImageConfig, entry_of(data))
+    diff_ids = config.rootfs.diff_ids
+    if len(diff_ids) != len(found.layers):
+        raise HostileArchive(
+            f"damaged archive: {len(found.layers)} layers for {len(diff_ids)} diff_ids"
+        )
+    chains = oci.chain_ids(diff_ids)
+    new: list[str] = []
+    try:
+        layers = _keep_layers(found, diff_ids, chains, store, driver, new)
+    except BaseException:
+        for chain in reversed(new):
+            driver.remove_layer(chain)
+        raise
+    config_descriptor = Descriptor(oci.CONFIG, store.write(data), len(data))
+    manifest = Manifest(2, config_descriptor, tuple(layers), oci.MANIFEST)
+    text = json.dumps(encode(manifest)).encode()
+    return Loaded(
+        Descriptor(oci.MANIFEST, store.write(text), len(text)),
+        found.names,
+        config_descriptor.digest,
+    )
+
+
+def _keep_layers(
+    found: Found,
+    diff_ids: tuple[str, ...],
+    chains: list[str],
+    store: Store,
+    driver: Driver,
+    new: list[str],
+) -> list[Descriptor]:
+    def one(number: int) -> Descriptor:
+        parent = chains[number - 1] if number else None
+        if not driver.has_layer(chains[number]):
+            new.append(chains[number])
+        return keep_layer(
+            found.layers[number], diff_ids[number], chains[number], parent, store, driver
+        )
+
+    # A copy (vfs) needs its parent first; overlay's layers do not know each other.
+    workers = 2 if driver.name == "overlay" else 1
+    with ThreadPoolExecutor(workers) as pool:
+        return list(pool.map(one, range(len(diff_ids))))
+
+
+def keep_layer(
+    path: Path, diff_id: str, chain: str, parent: str | None, store: Store, driver: Driver
+) -> Descriptor:
+    """Store the layer in the file ``path`` as a blob, and extract it; both in one pass."""
+    with steps.step("keep a layer", call="write(2)", chapter="images", diff_id=diff_id[:19]):
+        with store.writing() as blob, open(path, "rb") as file:
+            with inflated(_Copied(file, blob)) as plain:
+                driver.create_layer(chain, parent, _Hashed(plain, diff_id))  # type: ignore[arg-type]
+    return Descriptor(oci.LAYER + plain.suffix, blob.digest, blob.size)
+
+
+def diff_id_of(path: Path) -> str:
+    """The digest of the tar in the file ``path``."""
+    digest = hashlib.sha256()
+    with open(path, "rb") as file, inflated(file) as plain:
+        while data := plain.read(PIECE):
+            digest.update(data)
+    return f"sha256:{digest.hexdigest()}"
+
+
+# %% Files that look on
+class _Copied:
+    """A file of which everything that is read is written to a blob."""
+
+    def __init__(self, file: BinaryIO, blob: Any) -> None:
+        self._file = file
+        self._blob = blob
+
+    def read(self, size: int = -1) -> bytes:
+        """Read, and copy."""
+        data = self._file.read(size)
+        self._blob.write(data)
+        return data
+
+
+class _Hashed:
+    """A file that is hashed while it is read; at its end the digest must be the expected one."""
+
+    def __init__(self, file: Any, expected: str) -> None:
+        self._file = file
+        self._expected = expected
+        self._hash = hashlib.sha256()
+
+    def read(self, size: int = -1) -> bytes:
+        """Read, and hash. Raises :class:`HostileArchive` at the end of another file."""
+        data: bytes = self._file.read(size)
+        self._hash.update(data)
+        if not data and size != 0:
+            digest = f"sha256:{self._hash.hexdigest()}"
+            if digest != self._expected:
+                raise HostileArchive(
+                    f"digest does not match: layer {self._expected} was announced, {digest} came"
+                )
+        return data
+
+
+@contextmanager
+def temporary(store: Store, data: BinaryIO) -> Iterator[Path]:
+    """``data`` as a file beside the store, for as long as the block lasts."""
+    with tempfile.TemporaryDirectory(prefix=".load-", dir=store.root) as name:
+        path = Path(name) / "data"
+        with open(path, "xb") as file:
+            shutil.copyfileobj(data, file, PIECE)
+        yield path

@@ -1,0 +1,179 @@
+"""The store: blobs by digest, and an index of names.
+
+It is an OCI image layout on disk: ``blobs/sha256/<digest>`` holds every
+manifest, configuration and layer, ``index.json`` says which manifests have
+names, ``oci-layout`` that this is one. Other people's tools read it
+(``skopeo inspect oci:…``).
+
+The traps. A blob is named by what is in it, so it is written under another
+name, hashed while it is written, and renamed only if the digest is the one
+that was promised. And two writers of the index would lose one of their
+changes, so there is a lock.
+
+**Interface:** :class:`Store`.
+
+**See:** OCI image specification, image-layout.md, descriptor.md ("Digests").
+"""
+
+import fcntl
+import hashlib
+import json
+import os
+import secrets
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any, BinaryIO
+
+from minidock.errors import HostileArchive, NotFound
+from minidock.paths import read_json, write_json
+from minidock.spec.image import INDEX, REF_NAME, Descriptor
+
+PIECE = 1 << 20
+
+
+# %% Blobs
+class Store:
+    """An OCI image layout in the directory ``root``."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+        self._blobs = root / "blobs" / "sha256"
+        self._blobs.mkdir(mode=0o700, parents=True, exist_ok=True)
+        for left in (*self._blobs.glob(".new-*"), *root.glob(".load-*")):
+            shutil.rmtree(left) if left.is_dir() else left.unlink()  # a daemon was killed at it
+        if not (root / "oci-layout").exists():
+            write_json(root / "oci-layout", {"imageLayoutVersion": "1.0.0"})
+        if not self._index.exists():
+            write_json(self._index, {"schemaVersion": 2, "mediaType": INDEX, "manifests": []})
+
+    @property
+    def _index(self) -> Path:
+        return self.root / "index.json"
+
+    def path(self, digest: str) -> Path:
+        """Where the blob ``digest`` is, or would be. Raises for what is no digest."""
+        algorithm, _, value = digest.partition(":")
+        if algorithm != "sha256" or len(value) != 64 or not set(value) <= set("0123456789abcdef"):
+            raise HostileArchive(f"bad digest: {digest!r}")
+        return self._blobs / value
+
+    def has(self, digest: str) -> bool:
+        """Whether the blob is here."""
+        return self.path(digest).exists()
+
+    def read(self, digest: str) -> bytes:
+        """A small blob, whole. Raises :class:`NotFound`."""
+        try:
+            return self.path(digest).read_bytes()
+        except FileNotFoundError:
+            raise NotFound(f"no such blob: {digest}") from None
+
+    def write(self, data: bytes) -> str:
+        """Keep ``data``; returns its digest."""
+        with self.writing() as blob:
+            blob.write(data)
+        return blob.digest
+
+    @contextmanager
+    def writing(self, expected: str | None = None) -> Iterator["Blob"]:
+        """A blob to write to; it is kept when the block ends well and the digest is the expected one."""
+        new = self._blobs / f".new-{secrets.token_hex(6)}"
+        with open(new, "xb") as file:
+            blob = Blob(file)
+            try:
+                yield blob
+                file.flush()
+                if expected is not None and blob.digest != expected:
+                    raise HostileArchive(
+                        f"digest does not match: {expected} was announced, {blob.digest} came"
+                    )
+                os.rename(new, self.path(blob.digest))
+            finally:
+                new.unlink(missing_ok=True)
+
+    def remove(self, digest: str) -> None:
+        """Forget a blob."""
+        self.path(digest).unlink(missing_ok=True)
+
+    def digests(self) -> list[str]:
+        """All blobs."""
+        return [f"sha256:{entry.name}" for entry in os.scandir(self._blobs) if entry.name[0] != "."]
+
+    # %% Names
+    def manifests(self) -> list[dict[str, Any]]:
+        """The entries of the index."""
+        return list(read_json(self._index)["manifests"])
+
+    def stamp(self) -> tuple[int, int]:
+        """Changes whenever the index does."""
+        status = os.stat(self._index)
+        return status.st_mtime_ns, status.st_ino
+
+    @contextmanager
+    def changing(self) -> Iterator[list[dict[str, Any]]]:
+        """The entries of the index, to be changed in place, alone with them."""
+        with open(self.root / ".lock", "w") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            index = read_json(self._index)
+            yield index["manifests"]
+            write_json(self._index, index)
+
+    def name(self, descriptor: Descriptor, reference: str | None) -> None:
+        """Give a manifest the name ``reference``, which any other loses; without one just keep it."""
+        entry: dict[str, Any] = {
+            "mediaType": descriptor.media_type,
+            "digest": descriptor.digest,
+            "size": descriptor.size,
+        }
+        if reference is not None:
+            entry["annotations"] = {REF_NAME: reference}
+        with self.changing() as manifests:
+            manifests[:] = [one for one in manifests if not _replaced(one, entry)]
+            if reference is not None or all(one["digest"] != entry["digest"] for one in manifests):
+                manifests.append(entry)
+
+
+def reference_of(entry: dict[str, Any]) -> str | None:
+    """The name that an entry of an index gives."""
+    with suppress(KeyError):
+        return str(entry["annotations"][REF_NAME])
+    return None
+
+
+def _replaced(old: dict[str, Any], new: dict[str, Any]) -> bool:
+    """An equal name moves on; a nameless entry of the same manifest is not needed beside a named."""
+    name = reference_of(new)
+    if name is not None and reference_of(old) == name:
+        return True
+    return reference_of(old) is None and old["digest"] == new["digest"]
+
+
+# %% A blob being written
+class Blob:
+    """A file that is hashed while it is written."""
+
+    def __init__(self, file: BinaryIO) -> None:
+        self._file = file
+        self._hash = hashlib.sha256()
+        self.size = 0
+
+    def write(self, data: bytes) -> int:
+        """Append ``data``."""
+        self._hash.update(data)
+        self.size += len(data)
+        return self._file.write(data)
+
+    @property
+    def digest(self) -> str:
+        """Of all that was written."""
+        return f"sha256:{self._hash.hexdigest()}"
+
+
+def entry_of(data: bytes) -> Any:
+    """A blob that must be JSON. Raises :class:`HostileArchive`."""
+    try:
+        return json.loads(data)
+    except ValueError as error:
+        raise HostileArchive(f"not JSON: {error}") from None

@@ -1,0 +1,120 @@
+"""Images on paper: descriptors, manifests, configurations.
+
+A *descriptor* names a blob by its digest and says what it is. A *manifest*
+is one image for one machine: a descriptor of its configuration and one for
+each layer. The *configuration* says how to run it, and by ``diff_ids`` which
+layers, uncompressed, it is made of. Everything is named by the digest of
+its bytes, so a name cannot lie.
+
+The trap: a layer has two digests, that of the compressed blob (in the
+manifest) and that of the tar inside it (the ``diff_id``), and a stack of
+layers has a third, its *chain id*, which says what lies below, too.
+
+**Interface:** :class:`Descriptor`, :class:`Manifest`, :class:`ImageConfig`,
+:func:`chain_ids`.
+
+**See:** OCI image specification: descriptor.md, manifest.md, config.md
+("Layer ChainID").
+"""
+
+import hashlib
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from minidock.spec.codec import named
+
+# %% Media types
+INDEX = "application/vnd.oci.image.index.v1+json"
+MANIFEST = "application/vnd.oci.image.manifest.v1+json"
+CONFIG = "application/vnd.oci.image.config.v1+json"
+LAYER = "application/vnd.oci.image.layer.v1.tar"
+
+INDEXES = {INDEX, "application/vnd.docker.distribution.manifest.list.v2+json"}
+MANIFESTS = {MANIFEST, "application/vnd.docker.distribution.manifest.v2+json"}
+
+REF_NAME = "org.opencontainers.image.ref.name"
+
+
+# %% Descriptors and manifests
+@dataclass(frozen=True, slots=True)
+class Descriptor:
+    """What a blob is, its digest, its size in bytes."""
+
+    media_type: str
+    digest: str
+    size: int
+    annotations: dict[str, str] = field(default_factory=dict)
+    platform: dict[str, Any] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Manifest:
+    """One image: its configuration, its layers from the lowest up."""
+
+    schema_version: int
+    config: Descriptor
+    layers: tuple[Descriptor, ...] = ()
+    media_type: str = ""
+    annotations: dict[str, str] = field(default_factory=dict)
+
+
+# %% The configuration
+@dataclass(frozen=True, slots=True)
+class Execution:
+    """How a container of this image runs unless it is told otherwise."""
+
+    user: str = named("User", default="")
+    exposed_ports: dict[str, Any] = named("ExposedPorts", default_factory=dict)
+    env: tuple[str, ...] = named("Env", default=())
+    entrypoint: tuple[str, ...] = named("Entrypoint", default=())
+    cmd: tuple[str, ...] = named("Cmd", default=())
+    volumes: dict[str, Any] = named("Volumes", default_factory=dict)
+    working_dir: str = named("WorkingDir", default="")
+    labels: dict[str, str] = named("Labels", default_factory=dict)
+    stop_signal: str = named("StopSignal", default="")
+
+
+@dataclass(frozen=True, slots=True)
+class RootFS:
+    """The digests of the uncompressed layers, the lowest first."""
+
+    type: str = "layers"
+    diff_ids: tuple[str, ...] = named("diff_ids", default=())
+
+
+@dataclass(frozen=True, slots=True)
+class ImageConfig:
+    """The configuration of an image; its digest is the image's id."""
+
+    architecture: str = ""
+    os: str = "linux"
+    created: str = ""
+    author: str = ""
+    config: Execution = field(default_factory=Execution)
+    rootfs: RootFS = field(default_factory=RootFS)
+    history: tuple[dict[str, Any], ...] = ()
+
+
+# %% This machine, as images call it
+ARCHITECTURES = {"x86_64": "amd64", "aarch64": "arm64", "armv7l": "arm", "i686": "386"}
+
+
+def architecture() -> str:
+    """Go's name for the machine we run on, which images use."""
+    machine = os.uname().machine
+    return ARCHITECTURES.get(machine, machine)
+
+
+# %% Names of stacks
+def chain_ids(diff_ids: Sequence[str]) -> list[str]:
+    """For each layer the name of the stack that it tops."""
+    chains: list[str] = []
+    for diff_id in diff_ids:
+        if chains:
+            both = f"{chains[-1]} {diff_id}".encode()
+            chains.append("sha256:" + hashlib.sha256(both).hexdigest())
+        else:
+            chains.append(diff_id)
+    return chains
