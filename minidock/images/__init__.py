@@ -222,7 +222,8 @@ class Images:
         loaded = []
         for one in loader.load(archive, self.store, self.driver):
             with self._lock:
-                for reference_ in one.names or [None]:
+                wanted: Sequence[str | None] = one.names or [None]
+                for reference_ in wanted:
                     self.store.name(one.manifest, reference_)
             for name in one.names:
                 shown = reference.parse(name).familiar

@@ -10,16 +10,19 @@ have been read to look at them, and must be given back.
 """
 
 import bz2
-import gzip
 import lzma
 import shutil
 import subprocess
+import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
+from queue import Empty, Queue
 from threading import Thread
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, cast
 
 from minidock.errors import HostileArchive, Unavailable
+
+PIECE = 256 * 1024
 
 MAGIC = {
     b"\x1f\x8b": "gzip",
@@ -64,7 +67,7 @@ class Plain:
         """Inflated bytes. Raises :class:`HostileArchive` for damaged ones."""
         try:
             data: bytes = self._file.read(size)
-        except (EOFError, OSError, lzma.LZMAError) as error:
+        except (EOFError, OSError, lzma.LZMAError, zlib.error) as error:
             if isinstance(error, OSError) and error.errno is not None:
                 raise
             raise HostileArchive(f"damaged archive: {error}") from None
@@ -81,19 +84,99 @@ def inflated(file: Any) -> Iterator[Plain]:
     kind = next((name for magic, name in MAGIC.items() if beginning.startswith(magic)), "")
     peeked = Peeked(beginning, file)
     if kind == "gzip":
-        with gzip.GzipFile(fileobj=peeked) as plain:  # type: ignore[arg-type]
-            yield Plain(plain, "+gzip")
+        yield Plain(Gunzip(peeked), "+gzip")
     elif kind == "bzip2":
-        with bz2.BZ2File(peeked) as plain2:  # type: ignore[arg-type]
+        with bz2.BZ2File(cast(BinaryIO, peeked)) as plain2:
             yield Plain(plain2, "+bzip2")
     elif kind == "xz":
-        with lzma.LZMAFile(peeked) as plain3:  # type: ignore[arg-type]
+        with lzma.LZMAFile(cast(BinaryIO, peeked)) as plain3:
             yield Plain(plain3, "+xz")
     elif kind == "zstd":
         with _zstd(peeked) as plain4:
             yield Plain(plain4, "+zstd")
     else:
         yield Plain(peeked, "")
+
+
+class Gunzip:
+    """gzip in large pieces: the standard library's module asks for 8 KiB at a time.
+
+    A file may consist of several parts, one after the other (RFC 1952, 2.2).
+    """
+
+    def __init__(self, file: Any) -> None:
+        self._file = file
+        self._inflater = zlib.decompressobj(wbits=31)
+        self._waiting = b""
+
+    def read(self, size: int = -1) -> bytes:
+        """At most ``size`` bytes, but some unless it is the end."""
+        if size < 0:
+            return b"".join(iter(lambda: self.read(PIECE), b""))
+        while True:
+            data = self._waiting or self._file.read(PIECE)
+            if self._inflater.eof:
+                if not data:
+                    return b""
+                self._inflater = zlib.decompressobj(wbits=31)
+            elif not data:
+                raise HostileArchive("damaged archive: the compressed data end too early")
+            plain = self._inflater.decompress(data, size)
+            self._waiting = self._inflater.unconsumed_tail or self._inflater.unused_data
+            if plain:
+                return plain
+
+
+# %% Reading ahead
+class Ahead:
+    """A file that a thread reads ahead: inflating and hashing on one core, extracting on another."""
+
+    def __init__(self, file: Any, depth: int = 16) -> None:
+        self._file = file
+        self._queue: Queue[bytes | BaseException] = Queue(depth)
+        self._data = memoryview(b"")
+        self._over = False
+        self._stop = False
+        self._thread = Thread(target=self._run, daemon=True)
+        self._thread.start()
+
+    def _run(self) -> None:
+        data: bytes | BaseException = b"?"
+        while data and not isinstance(data, BaseException) and not self._stop:
+            try:
+                data = self._file.read(PIECE)
+            except BaseException as error:  # noqa: BLE001 (raised again in the reading thread)
+                data = error
+            self._queue.put(data)
+
+    def read(self, size: int = -1) -> bytes:
+        """``size`` bytes, or fewer at the end."""
+        pieces = []
+        while size and (self._data or self._fetch()):
+            piece = self._data if size < 0 else self._data[:size]
+            self._data = self._data[len(piece) :]
+            pieces.append(bytes(piece))
+            size -= len(piece) if size > 0 else 0
+        return b"".join(pieces)
+
+    def _fetch(self) -> bool:
+        if not self._over:
+            data = self._queue.get()
+            if isinstance(data, BaseException):
+                self._over = True
+                raise data
+            self._over = not data
+            self._data = memoryview(data)
+        return not self._over
+
+    def close(self) -> None:
+        """Let the thread end, whatever it is at."""
+        self._stop = True
+        while self._thread.is_alive():
+            try:
+                self._queue.get(timeout=0.01)
+            except Empty:
+                continue
 
 
 @contextmanager

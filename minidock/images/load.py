@@ -33,7 +33,7 @@ from typing import Any, BinaryIO, cast
 
 from minidock import steps
 from minidock.errors import HostileArchive, InvalidParameter
-from minidock.images.compression import inflated
+from minidock.images.compression import Ahead, inflated
 from minidock.images.store import Store, entry_of
 from minidock.spec import image as oci
 from minidock.spec import reference
@@ -81,7 +81,10 @@ def load(archive: BinaryIO, store: Store, driver: Driver) -> list[Loaded]:
 def _unpack(archive: BinaryIO, top: Path) -> None:
     """The files of the archive; links among them (``docker save`` has some) stay within."""
     try:
-        with inflated(archive) as plain, tarfile.open(fileobj=cast(BinaryIO, plain), mode="r|") as source:
+        with (
+            inflated(archive) as plain,
+            tarfile.open(fileobj=cast(BinaryIO, plain), mode="r|") as source,
+        ):
             for member in source:
                 parent, name = split_name(member.name)
                 if not name or member.isdir():
@@ -230,11 +233,21 @@ def keep_layer(
     path: Path, diff_id: str, chain: str, parent: str | None, store: Store, driver: Driver
 ) -> Descriptor:
     """Store the layer in the file ``path`` as a blob, and extract it; both in one pass."""
-    with steps.step("keep a layer", call="write(2)", chapter="images", diff_id=diff_id[:19]):
-        with store.writing() as blob, open(path, "rb") as file:
-            with inflated(_Copied(file, blob)) as plain:
-                driver.create_layer(chain, parent, _Hashed(plain, diff_id))  # type: ignore[arg-type]
-    return Descriptor(oci.LAYER + plain.suffix, blob.digest, blob.size)
+    with (
+        steps.step("keep a layer", call="link(2)", chapter="images", diff_id=diff_id[:19]),
+        open(path, "rb") as file,
+    ):
+        packed = _Hashed(file)
+        with inflated(packed) as plain:
+            ahead = Ahead(_Hashed(plain, diff_id))
+            try:
+                driver.create_layer(chain, parent, cast(BinaryIO, ahead))
+            finally:
+                ahead.close()
+        while packed.read(PIECE):  # what may follow the compressed data
+            pass
+        store.adopt(path, packed.digest)
+    return Descriptor(oci.LAYER + plain.suffix, packed.digest, packed.size)
 
 
 def diff_id_of(path: Path) -> str:
@@ -246,40 +259,31 @@ def diff_id_of(path: Path) -> str:
     return f"sha256:{digest.hexdigest()}"
 
 
-# %% Files that look on
-class _Copied:
-    """A file of which everything that is read is written to a blob."""
-
-    def __init__(self, file: BinaryIO, blob: Any) -> None:
-        self._file = file
-        self._blob = blob
-
-    def read(self, size: int = -1) -> bytes:
-        """Read, and copy."""
-        data = self._file.read(size)
-        self._blob.write(data)
-        return data
-
-
+# %% A file that looks on
 class _Hashed:
     """A file that is hashed while it is read; at its end the digest must be the expected one."""
 
-    def __init__(self, file: Any, expected: str) -> None:
+    def __init__(self, file: Any, expected: str | None = None) -> None:
         self._file = file
         self._expected = expected
         self._hash = hashlib.sha256()
+        self.size = 0
 
     def read(self, size: int = -1) -> bytes:
         """Read, and hash. Raises :class:`HostileArchive` at the end of another file."""
         data: bytes = self._file.read(size)
         self._hash.update(data)
-        if not data and size != 0:
-            digest = f"sha256:{self._hash.hexdigest()}"
-            if digest != self._expected:
-                raise HostileArchive(
-                    f"digest does not match: layer {self._expected} was announced, {digest} came"
-                )
+        self.size += len(data)
+        if not data and size != 0 and self._expected not in (None, self.digest):
+            raise HostileArchive(
+                f"digest does not match: layer {self._expected} was announced, {self.digest} came"
+            )
         return data
+
+    @property
+    def digest(self) -> str:
+        """Of all that was read."""
+        return f"sha256:{self._hash.hexdigest()}"
 
 
 @contextmanager

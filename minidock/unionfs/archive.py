@@ -172,22 +172,27 @@ class _Tree:
         flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
         fd = os.open(name, flags, 0o600, dir_fd=directory)
         try:
-            content = source.extractfile(member)
-            assert content is not None
-            left = member.size
-            while left:
-                data = content.read(min(left, 1 << 20))
-                if not data:
-                    raise HostileArchive(f"damaged archive: it ends within {member.name!r}")
-                os.write(fd, data)
-                left -= len(data)
+            self._write(source, member, fd)
             self.size += member.size
-            os.fchown(fd, member.uid, member.gid)
+            if member.uid or member.gid:
+                os.fchown(fd, member.uid, member.gid)
             os.fchmod(fd, member.mode & 0o7777)
             _set_attributes(member, fd)
             os.utime(fd, ns=_times(member))
         finally:
             os.close(fd)
+
+    def _write(self, source: tarfile.TarFile, member: tarfile.TarInfo, fd: int) -> None:
+        """The content. A plain file's is what comes next in the stream, which saves a detour."""
+        content = source.extractfile(member) if member.issparse() else source.fileobj
+        assert content is not None
+        left = member.size
+        while left:
+            data = content.read(min(left, 1 << 20))
+            if not data:
+                raise HostileArchive(f"damaged archive: it ends within {member.name!r}")
+            os.write(fd, data)
+            left -= len(data)
 
     def _link(self, member: tarfile.TarInfo, directory: int, name: str) -> None:
         parent, target = split_name(member.linkname)
@@ -328,10 +333,13 @@ def _member(
         first = links.setdefault((status.st_dev, status.st_ino), name)
         if first != name:
             member.type, member.linkname, member.size = tarfile.LNKTYPE, first, 0
-    for attribute in os.listxattr(path, follow_symlinks=False):
-        if not attribute.startswith("trusted."):
-            value = os.getxattr(path, attribute, follow_symlinks=False)
-            member.pax_headers[XATTR + attribute] = value.decode("utf-8", "surrogateescape")
+    member.pax_headers = {
+        XATTR + name: os.getxattr(path, name, follow_symlinks=False).decode(
+            "utf-8", "surrogateescape"
+        )
+        for name in os.listxattr(path, follow_symlinks=False)
+        if not name.startswith("trusted.")
+    }
     return member
 
 

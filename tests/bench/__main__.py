@@ -97,7 +97,7 @@ def docker(directory: Path) -> Iterator[Side | None]:
     subprocess.run(["ip", "-n", netns, "link", "set", "lo", "up"], check=True)
     with open(directory / "dockerd.log", "w") as log:
         daemon = subprocess.Popen(
-            ["ip", "netns", "exec", netns, dockerd, "-H", f"unix://{socket}"]
+            ["nsenter", f"--net=/run/netns/{netns}", dockerd, "-H", f"unix://{socket}"]
             + [
                 "--data-root",
                 str(directory / "docker"),
