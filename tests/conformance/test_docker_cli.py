@@ -37,7 +37,6 @@ def test_run_prints_and_leaves_nothing(daemon: Daemon) -> None:
         (["-v", "relative:x", "busybox", "true"], 125, "relative"),
         (["--mount", "type=bind,src=/not/there,dst=/x", "busybox", "true"], 125, "/not/there"),
         (["--restart", "always", "busybox", "true"], 125, "restart"),
-        (["busybox", "sh", "-c", "kill -9 $$"], 137, ""),
     ],
 )
 def test_status_and_words(daemon: Daemon, arguments: list[str], status: int, words: str) -> None:
@@ -222,6 +221,14 @@ def test_stop_kills_who_does_not_listen(daemon: Daemon) -> None:
     daemon.ok("run", "-d", "--name", "deaf", "busybox", "sleep", "100")
     daemon.ok("stop", "-t", "1", "deaf")
     assert daemon.ok("inspect", "-f", "{{.State.ExitCode}}", "deaf") == "137\n"
+
+
+def test_kill(daemon: Daemon) -> None:
+    daemon.ok("run", "-d", "--name", "victim", "busybox", "sleep", "100")
+    daemon.ok("kill", "victim")
+    assert daemon.ok("wait", "victim") == "137\n"
+    done = daemon.docker("kill", "victim")
+    assert done.returncode == 1 and "is not running" in done.stderr
 
 
 def test_start_again_keeps_what_was_written(daemon: Daemon) -> None:
