@@ -1,0 +1,181 @@
+"""Routes about containers.
+
+**Interface:** :data:`ROUTES`.
+
+**See:** Engine API, "Container".
+"""
+
+import json
+from collections.abc import Iterator
+
+from minidock.api.server import Request, Response, Route
+from minidock.engine import Engine
+from minidock.errors import InvalidParameter
+
+RAW, FRAMED = "application/vnd.docker.raw-stream", "application/vnd.docker.multiplexed-stream"
+
+
+# %% Create and look
+def create(engine: Engine, request: Request) -> Response:
+    """``docker create``."""
+    return Response(201, engine.create(request.json(), request.query.get("name") or None))
+
+
+def list_(engine: Engine, request: Request) -> Response:
+    """``docker ps``."""
+    found = engine.list(
+        all=request.flag("all"),
+        limit=max(request.number("limit", 0) or 0, 0),
+        filters=request.filters(),
+        size=request.flag("size"),
+    )
+    return Response(json=found)
+
+
+def inspect(engine: Engine, request: Request, ref: str) -> Response:
+    """``docker inspect``."""
+    return Response(json=engine.inspect(ref, request.flag("size")))
+
+
+def top(engine: Engine, request: Request, ref: str) -> Response:
+    """``docker top``."""
+    return Response(json=engine.top(ref, request.query.get("ps_args", "")))
+
+
+def changes(engine: Engine, request: Request, ref: str) -> Response:
+    """``docker diff``."""
+    return Response(json=engine.changes(ref))
+
+
+# %% The lifecycle
+def start(engine: Engine, request: Request, ref: str) -> Response:
+    """``docker start``."""
+    engine.start(ref)
+    return Response(204)
+
+
+def stop(engine: Engine, request: Request, ref: str) -> Response:
+    """``docker stop``."""
+    engine.stop(ref, request.number("t"), request.query.get("signal"))
+    return Response(204)
+
+
+def restart(engine: Engine, request: Request, ref: str) -> Response:
+    """``docker restart``."""
+    engine.restart(ref, request.number("t"), request.query.get("signal"))
+    return Response(204)
+
+
+def kill(engine: Engine, request: Request, ref: str) -> Response:
+    """``docker kill``."""
+    engine.kill(ref, request.query.get("signal") or "SIGKILL")
+    return Response(204)
+
+
+def rename(engine: Engine, request: Request, ref: str) -> Response:
+    """``docker rename``."""
+    engine.rename(ref, request.query.get("name", ""))
+    return Response(204)
+
+
+def remove(engine: Engine, request: Request, ref: str) -> Response:
+    """``docker rm``."""
+    engine.remove(ref, force=request.flag("force"), volumes=request.flag("v"))
+    return Response(204)
+
+
+def wait(engine: Engine, request: Request, ref: str) -> Response:
+    """``docker wait``: the head at once, so that the client knows we have begun to wait."""
+    block = engine.wait(ref, request.query.get("condition", ""))
+
+    def pieces() -> Iterator[bytes]:
+        yield json.dumps(block()).encode() + b"\n"
+
+    return Response(pieces=pieces())
+
+
+# %% Streams
+def logs(engine: Engine, request: Request, ref: str) -> Response:
+    """``docker logs``."""
+    tail = request.query.get("tail", "all")
+    if tail not in ("all", "") and not tail.lstrip("-").isdigit():
+        raise InvalidParameter(f'invalid value "{tail}" for tail: want "all" or an integer')
+    terminal, pieces = engine.logs(
+        ref,
+        follow=request.flag("follow"),
+        stdout=request.flag("stdout"),
+        stderr=request.flag("stderr"),
+        since=moment(request, "since") or 0.0,
+        until=moment(request, "until") or 0.0,
+        timestamps=request.flag("timestamps"),
+        tail=None if tail in ("all", "") or tail.startswith("-") else int(tail),
+    )
+    return Response(pieces=pieces, content_type=RAW if terminal else FRAMED)
+
+
+def moment(request: Request, name: str) -> float | None:
+    """Seconds since 1970 with a fraction, as Docker's clients send times."""
+    text = request.query.get(name)
+    if not text:
+        return None
+    try:
+        return float(text)
+    except ValueError:
+        raise InvalidParameter(
+            f'invalid value "{text}" for {name}: want seconds since 1970'
+        ) from None
+
+
+def attach(engine: Engine, request: Request, ref: str) -> Response:
+    """``docker attach``: from here on the connection is the container's."""
+    terminal = engine.tty(ref)
+    request.body.drain()
+    client, early = request.connection.hijack(request, RAW if terminal else FRAMED)
+    engine.attach(
+        ref,
+        client,
+        stdin=request.flag("stdin"),
+        stdout=request.flag("stdout"),
+        stderr=request.flag("stderr"),
+        logs=request.flag("logs"),
+        stream=request.flag("stream"),
+        early=early,
+    )
+    return Response(taken=True)
+
+
+def resize(engine: Engine, request: Request, ref: str) -> Response:
+    """The window has another size."""
+    engine.resize(ref, request.number("h", 0) or 0, request.number("w", 0) or 0)
+    return Response(200)
+
+
+def prune(engine: Engine, request: Request) -> Response:
+    """``docker container prune``."""
+    removed = []
+    for entry in engine.list(all=True, limit=0, filters=request.filters(), size=False):
+        if entry["State"] in ("created", "exited"):
+            engine.remove(entry["Id"], force=False, volumes=False)
+            removed.append(entry["Id"])
+    return Response(json={"ContainersDeleted": removed, "SpaceReclaimed": 0})
+
+
+# %% The routes
+ROUTES: list[Route] = [
+    ("POST", "/containers/create", create),
+    ("POST", "/containers/prune", prune),
+    ("GET", "/containers/json", list_),
+    ("GET", "/containers/{ref}/json", inspect),
+    ("GET", "/containers/{ref}/top", top),
+    ("GET", "/containers/{ref}/changes", changes),
+    ("POST", "/containers/{ref}/start", start),
+    ("POST", "/containers/{ref}/stop", stop),
+    ("POST", "/containers/{ref}/restart", restart),
+    ("POST", "/containers/{ref}/kill", kill),
+    ("POST", "/containers/{ref}/rename", rename),
+    ("DELETE", "/containers/{ref}", remove),
+    ("POST", "/containers/{ref}/wait", wait),
+    ("GET", "/containers/{ref}/logs", logs),
+    ("POST", "/containers/{ref}/attach", attach),
+    ("POST", "/containers/{ref}/resize", resize),
+]

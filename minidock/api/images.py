@@ -1,0 +1,117 @@
+"""Routes about images.
+
+**Interface:** :data:`ROUTES`.
+
+**See:** Engine API, "Image".
+"""
+
+import json
+from collections.abc import Iterator
+from queue import SimpleQueue
+from threading import Thread
+from typing import Any, BinaryIO, cast
+
+from minidock.api.server import Request, Response, Route
+from minidock.engine import Engine
+from minidock.errors import MiniDockError, NotFound, NotSupported
+
+
+# %% Looking
+def list_(engine: Engine, request: Request) -> Response:
+    """``docker images``."""
+    wanted = request.filters().get("reference")
+    found = [image.summary() for image in engine.images.list()]
+    if wanted:
+        found = [one for one in found if any(_fits(tag, wanted) for tag in one["RepoTags"] or [])]
+    return Response(json=found)
+
+
+def _fits(tag: str, patterns: list[str]) -> bool:
+    from fnmatch import fnmatch
+
+    return any(fnmatch(tag, one) or fnmatch(tag.rpartition(":")[0], one) for one in patterns)
+
+
+def inspect(engine: Engine, request: Request, name: str) -> Response:
+    """``docker image inspect``."""
+    return Response(json=engine.images.get(name).inspect())
+
+
+# %% Loading
+def load(engine: Engine, request: Request) -> Response:
+    """``docker load``: messages while it goes on."""
+    return Response(pieces=_messages(request, lambda body, say: engine.images.load(body, say)))
+
+
+def _messages(request: Request, work: Any) -> Iterator[bytes]:
+    """Run ``work`` beside us; what it says comes out as JSON lines, an error as the last of them."""
+    queue: SimpleQueue[dict[str, Any] | None] = SimpleQueue()
+
+    def run() -> None:
+        try:
+            work(cast(BinaryIO, request.body), queue.put)
+        except (MiniDockError, OSError) as error:
+            queue.put({"errorDetail": {"message": str(error)}, "error": str(error)})
+        queue.put(None)
+
+    thread = Thread(target=run, daemon=True)
+    thread.start()
+    while (message := queue.get()) is not None:
+        yield json.dumps(message).encode() + b"\r\n"
+    thread.join()
+
+
+def create(engine: Engine, request: Request) -> Response:
+    """``docker import`` (``fromSrc=-``) and ``docker pull``, for which there is no registry yet."""
+    if request.query.get("fromSrc"):
+        return _import(engine, request)
+    name = request.query.get("fromImage", "")
+    tag = request.query.get("tag", "")
+    full = f"{name}{'@' if tag.startswith('sha256:') else ':'}{tag}" if tag else name
+    try:
+        engine.images.get(full)
+    except NotFound:
+        raise NotFound(
+            f"No such image: {full} (MiniDock pulls from no registry yet: use `minidock bootstrap`,"
+            " `load` or `import`)"
+        ) from None
+    status = {"status": f"Status: Image is up to date for {full}"}
+    return Response(pieces=iter([json.dumps(status).encode() + b"\r\n"]))
+
+
+def _import(engine: Engine, request: Request) -> Response:
+    if request.query["fromSrc"] != "-":
+        raise NotSupported("import from a URL is not supported by MiniDock: fetch it first")
+    name, tag = request.query.get("repo", ""), request.query.get("tag", "")
+    reference = (f"{name}:{tag}" if tag else name) or None
+    changes = [request.query["changes"]] if request.query.get("changes") else []
+
+    def work(body: BinaryIO, say: Any) -> None:
+        message = request.query.get("message", "")
+        say({"status": engine.images.import_rootfs(body, reference, changes, message)})
+
+    return Response(pieces=_messages(request, work))
+
+
+# %% Names
+def tag(engine: Engine, request: Request, name: str) -> Response:
+    """``docker tag``."""
+    repository, tag_ = request.query.get("repo", ""), request.query.get("tag", "")
+    engine.images.tag(name, f"{repository}:{tag_}" if tag_ else repository)
+    return Response(201)
+
+
+def remove(engine: Engine, request: Request, name: str) -> Response:
+    """``docker rmi``."""
+    return Response(json=engine.remove_image(name, request.flag("force")))
+
+
+# %% The routes
+ROUTES: list[Route] = [
+    ("GET", "/images/json", list_),
+    ("POST", "/images/load", load),
+    ("POST", "/images/create", create),
+    ("GET", "/images/{name*}/json", inspect),
+    ("POST", "/images/{name*}/tag", tag),
+    ("DELETE", "/images/{name*}", remove),
+]

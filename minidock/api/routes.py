@@ -1,0 +1,93 @@
+"""The table of routes, and what happens to every request.
+
+A route is a method, a path with holes, and a handler. Clients put the
+version they speak before the path (``/v1.47/info``); what they may be is
+checked here, and nowhere else matters.
+
+**Interface:** :class:`Router`.
+
+**See:** moby ``api/server/router``, ``api/server/middleware/version.go``.
+"""
+
+import re
+from collections.abc import Callable
+
+from minidock.api import containers, execs, images, system
+from minidock.api.server import Request, Response, Route
+from minidock.api.status import status_of
+from minidock.api.trace import Hub
+from minidock.engine import Engine
+from minidock.engine.system import API_VERSION, MINIMUM_API_VERSION
+from minidock.errors import InvalidParameter, MiniDockError, NotFound
+
+Handler = Callable[..., Response]
+
+TABLE: list[Route] = [
+    *system.ROUTES,
+    *containers.ROUTES,
+    *execs.ROUTES,
+    *images.ROUTES,
+]
+
+
+# %% Finding the handler
+class Router:
+    """Answers requests with the handlers of the table."""
+
+    def __init__(self, engine: Engine) -> None:
+        self.engine = engine
+        self.hub = Hub()
+        self._table = [(method, _pattern(path), handler) for method, path, handler in TABLE]
+
+    def __call__(self, request: Request) -> Response:
+        """Handle one request; an error becomes a status and one line."""
+        try:
+            path = _without_version(request.path)
+            if path.startswith("/minidock/trace/"):
+                return Response(pieces=self.hub.listen(path.rpartition("/")[2]))
+            handler, values = self._find(request.method, path)
+            traced = self.hub.traced(request.headers)
+            if traced is None:
+                return handler(self.engine, request, *values)
+            with traced:
+                return handler(self.engine, request, *values)
+        except (MiniDockError, OSError) as error:
+            status = status_of(error)
+            return Response(status, None if status == 304 else {"message": str(error)})
+
+    def _find(self, method: str, path: str) -> tuple[Handler, tuple[str, ...]]:
+        for known, pattern, handler in self._table:
+            match = pattern.match(path) if method == known else None
+            if match is not None:
+                return handler, match.groups()
+        raise NotFound("page not found")
+
+
+def _pattern(path: str) -> "re.Pattern[str]":
+    """``{name}`` is one part of the path, ``{name*}`` may have slashes (images do)."""
+    text = re.sub(r"\{\w+\*\}", "(.+)", path)
+    return re.compile(re.sub(r"\{\w+\}", "([^/]+)", text) + r"\Z")
+
+
+# %% Versions
+def _without_version(path: str) -> str:
+    match = re.match(r"/v(\d+)\.(\d+)(/.*)", path)
+    if match is None:
+        return path
+    major, minor, rest = match.groups()
+    asked = (int(major), int(minor))
+    if asked > _numbers(API_VERSION):
+        raise InvalidParameter(
+            f"client version {major}.{minor} is too new. Maximum supported API version is {API_VERSION}"
+        )
+    if asked < _numbers(MINIMUM_API_VERSION):
+        raise InvalidParameter(
+            f"client version {major}.{minor} is too old. Minimum supported API version is"
+            f" {MINIMUM_API_VERSION}, please upgrade your client to a newer version"
+        )
+    return str(rest)
+
+
+def _numbers(version: str) -> tuple[int, int]:
+    major, minor = version.split(".")
+    return int(major), int(minor)

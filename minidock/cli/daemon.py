@@ -1,0 +1,27 @@
+"""``minidock daemon``.
+
+**Interface:** :func:`run`.
+"""
+
+from minidock.cli.flags import Flag, UsageError, parse, usage
+
+FLAGS = [
+    Flag("ready-fd", "", "int", "", -1),
+    Flag("storage-driver", "s", "string", "Storage driver to use (overlay or vfs)"),
+]
+
+HELP = {"daemon": usage("daemon", "[OPTIONS]", "Run the MiniDock daemon in the foreground", FLAGS)}
+
+
+# %% daemon
+def run(arguments: list[str]) -> int:
+    """``minidock daemon``: serves until it is told to end."""
+    values, rest = parse(arguments, FLAGS)
+    if rest:
+        raise UsageError("'minidock daemon' accepts no arguments")
+    from minidock.api.daemon import serve
+    from minidock.paths import Paths
+
+    ready = values["ready-fd"] if values["ready-fd"] >= 0 else None
+    serve(Paths.from_environment(), ready, values["storage-driver"] or None)
+    return 0

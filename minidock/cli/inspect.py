@@ -1,0 +1,73 @@
+"""``minidock inspect``.
+
+**Interface:** :func:`run`.
+"""
+
+import json
+import sys
+from typing import Any
+
+from minidock.cli.flags import Flag, UsageError, parse, usage
+from minidock.client import Client
+from minidock.errors import NotFound
+
+FLAGS = [
+    Flag(
+        "format", "f", "string", "Format output using a custom template ('json' or a Go template)"
+    ),
+    Flag("size", "s", "bool", "Display total file sizes if the type is container"),
+    Flag("type", "", "string", "Only inspect objects of the given type"),
+]
+
+HELP = {
+    "inspect": usage(
+        "inspect", "[OPTIONS] NAME|ID [NAME|ID...]", "Return low-level information", FLAGS
+    )
+}
+
+PLACES = {"container": "/containers/{}/json", "image": "/images/{}/json", "network": "/networks/{}"}
+
+
+# %% inspect
+def run(arguments: list[str]) -> int:
+    """``minidock inspect``: a container, an image or a network, whichever has the name."""
+    values, names = parse(arguments, FLAGS)
+    if not names:
+        raise UsageError("'minidock inspect' requires at least 1 argument")
+    if values["type"] and values["type"] not in PLACES:
+        raise UsageError(f'"{values["type"]}" is not a valid value for --type')
+    client = Client.from_environment()
+    found, status = [], 0
+    for name in names:
+        entry = _find(client, name, values["type"], values["size"])
+        if entry is None:
+            sys.stderr.write(f"Error: No such object: {name}\n")
+            status = 1
+        else:
+            found.append(entry)
+    _show(found, values["format"])
+    return status
+
+
+def _find(client: Client, name: str, kind: str, size: bool) -> Any:
+    for path in [PLACES[kind]] if kind else PLACES.values():
+        try:
+            return client.call("GET", path.format(name) + ("?size=1" if size else ""))
+        except NotFound:
+            continue
+    return None
+
+
+def _show(found: list[Any], template: str) -> None:
+    if not template:
+        print(json.dumps(found, indent=4))
+        return
+    if template == "json":
+        for entry in found:
+            print(json.dumps(entry))
+        return
+    from minidock.cli.gotemplate import Template
+
+    compiled = Template(template)
+    for entry in found:
+        print(compiled.render(entry))

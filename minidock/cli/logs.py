@@ -1,0 +1,72 @@
+"""``minidock logs``.
+
+**Interface:** :func:`run`.
+"""
+
+import time
+from urllib.parse import quote
+
+from minidock.cli.flags import Flag, UsageError, parse, usage
+from minidock.cli.streams import Demultiplexer, write_all
+from minidock.client import Client
+
+FLAGS = [
+    Flag("follow", "f", "bool", "Follow log output"),
+    Flag("since", "", "string", "Show logs since timestamp or relative (e.g. 42m for 42 minutes)"),
+    Flag("tail", "n", "string", "Number of lines to show from the end of the logs", "all"),
+    Flag("timestamps", "t", "bool", "Show timestamps"),
+    Flag(
+        "until", "", "string", "Show logs before a timestamp or relative (e.g. 42m for 42 minutes)"
+    ),
+]
+
+HELP = {"logs": usage("logs", "[OPTIONS] CONTAINER", "Fetch the logs of a container", FLAGS)}
+
+
+# %% logs
+def run(arguments: list[str]) -> int:
+    """``minidock logs``."""
+    values, rest = parse(arguments, FLAGS)
+    if len(rest) != 1:
+        raise UsageError("'minidock logs' requires 1 argument")
+    query = (
+        f"stdout=1&stderr=1&follow={int(values['follow'])}&timestamps={int(values['timestamps'])}"
+    )
+    query += f"&tail={quote(values['tail'])}"
+    for name in ("since", "until"):
+        if values[name]:
+            query += f"&{name}={moment(values[name])}"
+    answer = Client.from_environment().open("GET", f"/containers/{rest[0]}/logs?{query}")
+    framed = "multiplexed" in answer.headers.get("content-type", "")
+    show = Demultiplexer().feed if framed else lambda data: write_all(1, data)
+    for piece in answer.pieces():
+        show(piece)
+    return 0
+
+
+# %% Moments
+UNITS = {"s": 1, "m": 60, "h": 3600}
+
+
+def moment(text: str) -> str:
+    """Seconds since 1970: from such a number, a date, or a length of time before now."""
+    if text.replace(".", "", 1).isdigit():
+        return text
+    if text[-1:] in UNITS:
+        total, number = 0.0, ""
+        for letter in text:
+            if letter in UNITS and number:
+                total += float(number) * UNITS[letter]
+                number = ""
+            else:
+                number += letter
+        if not number:
+            return f"{time.time() - total:.9f}"
+    from datetime import datetime
+
+    try:
+        return f"{datetime.fromisoformat(text.replace('Z', '+00:00')).timestamp():.9f}"
+    except ValueError:
+        raise UsageError(
+            f'invalid value for "since": failed to parse value as time or duration: "{text}"'
+        ) from None

@@ -1,0 +1,183 @@
+"""``minidock run`` and ``minidock create``.
+
+**Interface:** :func:`run`, :func:`create`.
+
+The order of requests is what makes ``run`` lose nothing: create, attach
+(before the start, not to miss the first byte), wait (before the start, not
+to miss the end), start, copy the streams, and the exit status.
+
+**See:** docker/cli ``cli/command/container/run.go``; ``docker run`` on exit
+status: 125 the engine, 126 cannot be executed, 127 not found.
+"""
+
+import sys
+import threading
+from typing import Any
+
+from minidock.cli.explain import explained
+from minidock.cli.flags import Flag, UsageError, parse, usage
+from minidock.cli.options import OPTIONS, body_of
+from minidock.client import Client
+from minidock.errors import MiniDockError, NotFound
+
+RUN_ONLY = [
+    Flag("detach", "d", "bool", "Run container in background and print container ID"),
+    Flag("sig-proxy", "", "bool", "Proxy received signals to the process", True),
+    Flag("detach-keys", "", "string", "Override the key sequence for detaching a container"),
+    Flag("explain", "", "bool", "Show every step as it happens"),
+    Flag("fault", "", "string", ""),
+]
+
+HELP = {
+    "run": usage(
+        "run",
+        "[OPTIONS] IMAGE [COMMAND] [ARG...]",
+        "Create and run a new container from an image",
+        [*OPTIONS, *RUN_ONLY],
+    ),
+    "create": usage(
+        "create", "[OPTIONS] IMAGE [COMMAND] [ARG...]", "Create a new container", OPTIONS
+    ),
+}
+
+
+# %% create
+def create(arguments: list[str]) -> int:
+    """``minidock create``."""
+    values, rest = parse(arguments, OPTIONS, intersperse=False)
+    client = Client.from_environment()
+    print(make(client, values, rest, "create"))
+    return 0
+
+
+def make(client: Client, values: Any, rest: list[str], command: str) -> str:
+    """Create the container; returns its id. An image that is missing is asked for, as Docker does."""
+    if not rest:
+        raise UsageError(f"'minidock {command}' requires at least 1 argument")
+    body = body_of(values, rest, attach=not values.get("detach"))
+    path = f"/containers/create?name={values['name']}" if values["name"] else "/containers/create"
+    try:
+        made = client.call("POST", path, body)
+    except NotFound as error:
+        if "No such image" not in str(error):
+            raise
+        sys.stderr.write(f"Unable to find image '{_shown(rest[0])}' locally\n")
+        client.open("POST", f"/images/create?fromImage={rest[0]}").read()
+        made = client.call("POST", path, body)
+    for warning in made.get("Warnings") or ():
+        sys.stderr.write(f"WARNING: {warning}\n")
+    if values["cidfile"]:
+        with open(values["cidfile"], "x") as file:
+            file.write(made["Id"])
+    return str(made["Id"])
+
+
+def _shown(image: str) -> str:
+    return image if ":" in image.rpartition("/")[2] or "@" in image else f"{image}:latest"
+
+
+# %% run
+def run(arguments: list[str]) -> int:
+    """``minidock run``."""
+    values, rest = parse(arguments, [*OPTIONS, *RUN_ONLY], intersperse=False)
+    client = Client.from_environment()
+    if values["fault"]:
+        client.headers["X-MiniDock-Fault"] = values["fault"]
+    with explained(client, values["explain"]):
+        container = make(client, values, rest, "run")
+        if values["detach"]:
+            _start(client, container)
+            print(container)
+            return 0
+        return attached(client, container, values)
+
+
+def _start(client: Client, container: str) -> None:
+    client.call("POST", f"/containers/{container}/start")
+
+
+def attached(client: Client, container: str, values: Any) -> int:
+    """Attach, start, copy until the end; returns the container's exit status."""
+    from minidock.cli import streams
+
+    terminal, stdin = values["tty"], values["interactive"]
+    streams_wanted = f"stdin={int(stdin)}&stdout=1&stderr=1&stream=1"
+    raw, early = client.another().hijack(f"/containers/{container}/attach?{streams_wanted}")
+    condition = "removed" if values["rm"] else "next-exit"
+    waiter = client.another().open("POST", f"/containers/{container}/wait?condition={condition}")
+    try:
+        _start(client, container)
+    except MiniDockError as error:
+        raw.close()
+        sys.stderr.write(f"minidock: Error response from daemon: {error}\n")
+        return status_of(str(error))
+
+    def resized() -> None:
+        height, width = streams.window_size(0)
+        if height:
+            client.call("POST", f"/containers/{container}/resize?h={height}&w={width}")
+
+    with proxied_signals(container, values["sig-proxy"] and not terminal):
+        if terminal and stdin:
+            with streams.raw_terminal(0):
+                stayed = streams.copy(raw, early, terminal, stdin, resized)
+        else:
+            stayed = streams.copy(raw, early, terminal, stdin)
+    if not stayed:
+        return 0
+    import json
+
+    return int(json.loads(waiter.read())["StatusCode"])
+
+
+def status_of(message: str) -> int:
+    """By the daemon's words, as Docker's command line does it."""
+    if "executable file not found" in message or "no such file or directory" in message:
+        return 127
+    if "permission denied" in message or "is a directory" in message:
+        return 126
+    return 125
+
+
+# %% Signals to us are for the program
+class proxied_signals:  # noqa: N801 (reads as a statement)
+    """Send what we get (Ctrl-C without a terminal, kill) on to the container."""
+
+    def __init__(self, container: str, wanted: bool) -> None:
+        self._container = container
+        self._wanted = wanted
+        self._before: dict[int, Any] = {}
+
+    def __enter__(self) -> None:
+        if not self._wanted:
+            return
+        import signal
+
+        for number in (
+            signal.SIGINT,
+            signal.SIGTERM,
+            signal.SIGHUP,
+            signal.SIGQUIT,
+            signal.SIGUSR1,
+        ):
+            self._before[number] = signal.signal(number, lambda n, _: self._send(n))
+
+    def _send(self, number: int) -> None:
+        """In a thread: a signal may come in the middle of a request on the connection."""
+
+        def send() -> None:
+            try:
+                Client().call("POST", f"/containers/{self._container}/kill?signal={number}")
+            except MiniDockError:
+                return  # it has ended in the meantime
+
+        threading.Thread(target=send, daemon=True).start()
+
+    def __exit__(self, *_: object) -> None:
+        import signal
+
+        for number, before in self._before.items():
+            signal.signal(number, before)
+
+
+COMMANDS = {"create": create, "run": run}

@@ -1,0 +1,144 @@
+"""Between a terminal and a container.
+
+A hijacked connection is a raw stream. With a terminal in the container it
+is just bytes both ways, and *our* terminal must be put into raw mode, so
+that Ctrl-C goes to the program instead of to us; without one, output comes
+in pieces, each behind eight bytes that say whether it is stdout or stderr.
+
+The traps. The terminal must be put back whatever happens. The end of our
+input is told by closing just that half of the connection. And Ctrl-P Ctrl-Q
+leaves without stopping the program.
+
+**Interface:** :func:`copy`, :func:`raw_terminal`, :func:`window_size`.
+
+**See:** termios(3), tty_ioctl(4), shutdown(2); Engine API, "Stream format".
+"""
+
+import os
+import select
+import socket
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+DETACH = b"\x10\x11"  # Ctrl-P Ctrl-Q
+PIECE = 64 * 1024
+
+
+# %% Our own terminal
+@contextmanager
+def raw_terminal(fd: int) -> Iterator[None]:
+    """Raw mode during this block, if ``fd`` is a terminal."""
+    if not os.isatty(fd):
+        yield
+        return
+    import termios
+    import tty
+
+    before = termios.tcgetattr(fd)
+    try:
+        tty.setraw(fd)
+        yield
+    finally:
+        termios.tcsetattr(fd, termios.TCSADRAIN, before)
+
+
+def window_size(fd: int) -> tuple[int, int]:
+    """Height and width; zeros where there is no terminal."""
+    try:
+        size = os.get_terminal_size(fd)
+    except OSError:
+        return 0, 0
+    return size.lines, size.columns
+
+
+# %% Output that is in pieces
+class Demultiplexer:
+    """Sorts framed output to stdout and stderr."""
+
+    def __init__(self) -> None:
+        self._buffer = b""
+
+    def feed(self, data: bytes) -> None:
+        """More of the stream."""
+        self._buffer += data
+        while len(self._buffer) >= 8:
+            size = int.from_bytes(self._buffer[4:8], "big")
+            if len(self._buffer) < 8 + size:
+                return
+            write_all(2 if self._buffer[0] == 2 else 1, self._buffer[8 : 8 + size])
+            self._buffer = self._buffer[8 + size :]
+
+
+def write_all(fd: int, data: bytes) -> None:
+    """Write all of it."""
+    while data:
+        data = data[os.write(fd, data) :]
+
+
+# %% Both ways
+def copy(
+    connection: socket.socket,
+    early: bytes,
+    terminal: bool,
+    stdin: bool,
+    resized: Callable[[], None] = lambda: None,
+) -> bool:
+    """Copy until the container's side ends; False if the user has detached."""
+    show = (lambda data: write_all(1, data)) if terminal else Demultiplexer().feed
+    if early:
+        show(early)
+    sources: list[int] = [connection.fileno(), *([0] if stdin else [])]
+    if not stdin:
+        connection.shutdown(socket.SHUT_WR)
+    held = b""
+    with watching_window(terminal, resized) as woken:
+        while True:
+            ready, _, _ = select.select([*sources, *woken], [], [])
+            if woken and woken[0] in ready:
+                os.read(woken[0], 4096)
+                resized()
+            if connection.fileno() in ready:
+                data = connection.recv(PIECE)
+                if not data:
+                    return True
+                show(data)
+            if 0 in ready:
+                data = os.read(0, PIECE)
+                if terminal and (held + data).endswith(DETACH):
+                    return False
+                held = data[-1:]
+                if not _give(connection, data):
+                    sources.remove(0)
+
+
+def _give(connection: socket.socket, data: bytes) -> bool:
+    """Send input; at its end close that half. False when no more is to be sent."""
+    try:
+        if data:
+            connection.sendall(data)
+            return True
+        connection.shutdown(socket.SHUT_WR)
+    except (BrokenPipeError, ConnectionResetError, OSError):
+        return False
+    return False
+
+
+@contextmanager
+def watching_window(terminal: bool, resized: Callable[[], None]) -> Iterator[list[int]]:
+    """A descriptor that becomes readable when our window has another size."""
+    if not terminal:
+        yield []
+        return
+    import signal
+
+    reads, writes = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
+    before = signal.signal(signal.SIGWINCH, lambda *_: None)
+    old = signal.set_wakeup_fd(writes)
+    try:
+        resized()
+        yield [reads]
+    finally:
+        signal.set_wakeup_fd(old)
+        signal.signal(signal.SIGWINCH, before)
+        os.close(reads)
+        os.close(writes)

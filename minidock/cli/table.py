@@ -1,0 +1,83 @@
+"""Tables and times, as Docker's command line prints them.
+
+**Interface:** :func:`print_table`, :func:`ago`, :func:`human_size`, :func:`show`.
+"""
+
+import json
+import time
+from collections.abc import Callable, Sequence
+from typing import Any
+
+
+# %% Tables
+def print_table(titles: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
+    """Columns as wide as their widest entry, three blanks between."""
+    everything = [list(titles), *[list(row) for row in rows]]
+    widths = [max(len(row[n]) for row in everything) + 3 for n in range(len(titles))]
+    for row in everything:
+        line = "".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True))
+        print(line.rstrip() if row is not everything[0] else line.rstrip())
+
+
+def show(
+    entries: Sequence[Any],
+    columns: dict[str, tuple[str, Callable[[Any], str]]],
+    chosen: Sequence[str],
+    template: str,
+) -> None:
+    """A table of the ``chosen`` columns, or what ``--format`` says.
+
+    ``columns`` maps the name that a template uses to title and value.
+    """
+    if template == "json":
+        for entry in entries:
+            print(json.dumps({name: value(entry) for name, (_, value) in columns.items()}))
+        return
+    if not template or template == "table":
+        titles = [columns[name][0] for name in chosen]
+        print_table(titles, [[columns[name][1](entry) for name in chosen] for entry in entries])
+        return
+    from minidock.cli.gotemplate import Template
+
+    text = template.removeprefix("table ").replace("\\t", "\t").replace("\\n", "\n")
+    compiled = Template(text)
+    lines = [compiled.render({n: value(e) for n, (_, value) in columns.items()}) for e in entries]
+    if template.startswith("table "):
+        title = compiled.render({name: title for name, (title, _) in columns.items()})
+        print_table(title.split("\t"), [line.split("\t") for line in lines])
+        return
+    for line in lines:
+        print(line)
+
+
+# %% Times and sizes
+def ago(moment: float) -> str:
+    """``3 minutes ago``."""
+    return f"{duration(time.time() - moment)} ago"
+
+
+def duration(seconds: float) -> str:
+    """A length of time in Docker's words."""
+    whole = int(seconds)
+    if whole < 1:
+        return "Less than a second"
+    if whole < 60:
+        return "1 second" if whole == 1 else f"{whole} seconds"
+    minutes, hours = whole // 60, round(whole / 3600)
+    if minutes < 60:
+        return "About a minute" if minutes == 1 else f"{minutes} minutes"
+    if hours == 1:
+        return "About an hour"
+    for limit, length, unit in ((48, 1, "hours"), (336, 24, "days"), (1440, 168, "weeks")):
+        if hours < limit:
+            return f"{hours // length} {unit}"
+    return f"{hours // 720} months" if hours < 17520 else f"{hours // 8760} years"
+
+
+def human_size(size: float) -> str:
+    """``4.49MB``: three significant digits, powers of a thousand."""
+    for unit in ("B", "kB", "MB", "GB", "TB"):
+        if size < 1000:
+            return f"{size:.3g}{unit}"
+        size /= 1000
+    return f"{size:.3g}PB"
