@@ -11,7 +11,7 @@ manifest) and that of the tar inside it (the ``diff_id``), and a stack of
 layers has a third, its *chain id*, which says what lies below, too.
 
 **Interface:** :class:`Descriptor`, :class:`Manifest`, :class:`ImageConfig`,
-:func:`chain_ids`.
+:func:`chain_ids`, :func:`check_digest`.
 
 **See:** OCI image specification: descriptor.md, manifest.md, config.md
 ("Layer ChainID").
@@ -19,10 +19,12 @@ layers has a third, its *chain id*, which says what lies below, too.
 
 import hashlib
 import os
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from minidock.errors import InvalidParameter
 from minidock.spec.codec import named
 
 # %% Media types
@@ -37,6 +39,21 @@ MANIFESTS = {MANIFEST, "application/vnd.docker.distribution.manifest.v2+json"}
 REF_NAME = "org.opencontainers.image.ref.name"
 
 
+# %% Digests
+_DIGEST = re.compile(r"sha256:[0-9a-f]{64}")
+
+
+def check_digest(text: str) -> str:
+    """``text`` if it is a digest, else :class:`InvalidParameter`.
+
+    Digests become names of files and directories, and come from strangers:
+    one that reads ``sha256:/etc`` must go no further than this.
+    """
+    if not _DIGEST.fullmatch(text):
+        raise InvalidParameter(f"invalid digest {text!r}: expected sha256: and 64 hex digits")
+    return text
+
+
 # %% Descriptors and manifests
 @dataclass(frozen=True, slots=True)
 class Descriptor:
@@ -47,6 +64,10 @@ class Descriptor:
     size: int
     annotations: dict[str, str] = field(default_factory=dict)
     platform: dict[str, Any] | None = None
+
+    def __post_init__(self) -> None:
+        """Refuse a digest that is none."""
+        check_digest(self.digest)
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,6 +103,11 @@ class RootFS:
 
     type: str = "layers"
     diff_ids: tuple[str, ...] = named("diff_ids", default=())
+
+    def __post_init__(self) -> None:
+        """Refuse a digest that is none."""
+        for diff_id in self.diff_ids:
+            check_digest(diff_id)
 
 
 @dataclass(frozen=True, slots=True)

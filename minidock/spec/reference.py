@@ -24,8 +24,11 @@ _PATTERN = re.compile(
     rf"(?:(?P<domain>{_LABEL}(?:\.{_LABEL})*(?::[0-9]+)?)/)?"
     rf"(?P<path>{_COMPONENT}(?:/{_COMPONENT})*)"
     r"(?::(?P<tag>[\w][\w.-]{0,127}))?"
-    r"(?:@(?P<digest>[a-z0-9]+(?:[.+_-][a-z0-9]+)*:[0-9a-fA-F]{32,}))?\Z"
+    r"(?:@(?P<digest>[a-z0-9]+(?:[.+_-][a-z0-9]+)*:[0-9a-fA-F]{32,}))?\Z",
+    re.ASCII,  # letters are a to z, not all that Unicode calls letters
 )
+_BARE_ID = re.compile(r"[0-9a-f]{64}")  # looks like an id, so cannot be a name
+_LONGEST_PATH = 255
 
 DEFAULT_DOMAIN, DEFAULT_NAMESPACE, DEFAULT_TAG = "docker.io", "library", "latest"
 
@@ -69,6 +72,10 @@ def parse(text: str) -> Reference:
 
     Raises :class:`InvalidParameter` in Docker's words.
     """
+    if _BARE_ID.fullmatch(text):
+        raise InvalidParameter(
+            f"invalid repository name ({text}), cannot specify 64-byte hexadecimal strings"
+        )
     match = _PATTERN.match(text)
     if match is None:
         lower = text.lower() != text and _PATTERN.match(text.lower()) is not None
@@ -87,5 +94,7 @@ def parse(text: str) -> Reference:
         domain = DEFAULT_DOMAIN
     if domain == DEFAULT_DOMAIN and "/" not in path:
         path = f"{DEFAULT_NAMESPACE}/{path}"
+    if len(path) > _LONGEST_PATH:
+        raise InvalidParameter(f"repository name must not be more than {_LONGEST_PATH} characters")
     tag, digest = match["tag"] or "", match["digest"] or ""
     return Reference(domain, path, tag or ("" if digest else DEFAULT_TAG), digest)

@@ -21,6 +21,7 @@ archive must be told from a short one.
 **See:** tar(5); OCI image specification, layer.md, "Whiteouts"; openat2(2).
 """
 
+import errno
 import os
 import shutil
 import stat
@@ -64,7 +65,7 @@ def extract(archive: BinaryIO, root: Path, whiteouts: Whiteouts) -> int:
     top = os.open(root, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
     tree = _Tree(top, whiteouts)
     try:
-        with tarfile.open(fileobj=archive, mode="r|", errorlevel=1) as source:
+        with tarfile.open(fileobj=archive, mode="r|", errorlevel=1, tarinfo=_Header) as source:
             for member in source:
                 tree.add(source, member)
         tree.finish()
@@ -76,6 +77,20 @@ def extract(archive: BinaryIO, root: Path, whiteouts: Whiteouts) -> int:
     return tree.size
 
 
+class _Header(tarfile.TarInfo):
+    """A header that must be whole: tarfile takes a missing or damaged one for the archive's end."""
+
+    @classmethod
+    def frombuf(cls, buf: bytes | bytearray, encoding: str, errors: str) -> "_Header":
+        """As tarfile does it; only a block of zeros is an end."""
+        try:
+            return super().frombuf(buf, encoding, errors)
+        except tarfile.EOFHeaderError:  # type: ignore[attr-defined]
+            raise
+        except tarfile.HeaderError as error:
+            raise HostileArchive(f"damaged archive: {error}") from None
+
+
 class _Tree:
     """The tree under construction; keeps the directory of the last entry open, as entries come in order."""
 
@@ -84,7 +99,7 @@ class _Tree:
         self._top = top
         self._whiteouts = whiteouts
         self._open: tuple[str, int] = ("", -1)
-        self._directories: list[tuple[str, tarfile.TarInfo]] = []
+        self._directories: dict[str, tarfile.TarInfo] = {}
         self._made: dict[str, set[str]] = {}
 
     def close(self) -> None:
@@ -97,16 +112,16 @@ class _Tree:
         """Make one entry."""
         parent, name = split_name(member.name)
         if not name:
-            self._directories.append(("", member))
+            self._directories[""] = member
             return
         directory = self._directory(parent, member.name)
         try:
             if name == OPAQUE:
                 self._whiteouts.hide_all(directory, self._made.get(parent, set()))
             elif name.startswith(WHITEOUT):
-                self._whiteouts.remove(directory, name[len(WHITEOUT) :])
+                self._whiteouts.remove(directory, _hidden(member.name, name))
             else:
-                self._make(source, member, directory, name)
+                self._make(source, member, directory, parent, name)
                 self._made.setdefault(parent, set()).add(name)
         except OSError as error:
             raise HostileArchive(f"cannot extract {member.name!r}: {error}") from None
@@ -144,8 +159,14 @@ class _Tree:
 
     # %% One entry
     def _make(
-        self, source: tarfile.TarFile, member: tarfile.TarInfo, directory: int, name: str
+        self,
+        source: tarfile.TarFile,
+        member: tarfile.TarInfo,
+        directory: int,
+        parent: str,
+        name: str,
     ) -> None:
+        _check_attributes(member)
         if not (member.isdir() and _is_directory(directory, name)):
             remove_entry(directory, name)
         if member.isreg():
@@ -154,7 +175,7 @@ class _Tree:
         if member.isdir():
             with suppress(FileExistsError):
                 os.mkdir(name, 0o700, dir_fd=directory)
-            self._directories.append((member.name, member))
+            self._directories[f"{parent}/{name}"] = member
         elif member.issym():
             os.symlink(member.linkname, name, dir_fd=directory)
         elif member.islnk():
@@ -174,8 +195,8 @@ class _Tree:
         try:
             self._write(source, member, fd)
             self.size += member.size
-            if member.uid or member.gid:
-                os.fchown(fd, member.uid, member.gid)
+            # Always: in a directory with setgid (a copied parent's) the group is not ours.
+            os.fchown(fd, member.uid, member.gid)
             os.fchmod(fd, member.mode & 0o7777)
             _set_attributes(member, fd)
             os.utime(fd, ns=_times(member))
@@ -191,8 +212,9 @@ class _Tree:
             data = content.read(min(left, 1 << 20))
             if not data:
                 raise HostileArchive(f"damaged archive: it ends within {member.name!r}")
-            os.write(fd, data)
             left -= len(data)
+            while data:  # write(2) may take less, on a disk that is nearly full
+                data = data[os.write(fd, data) :]
 
     def _link(self, member: tarfile.TarInfo, directory: int, name: str) -> None:
         parent, target = split_name(member.linkname)
@@ -209,10 +231,19 @@ class _Tree:
 
     def finish(self) -> None:
         """Directories last: what was made in them has changed their times."""
-        for path, member in reversed(self._directories):
-            fd = openat2(
-                self._top, path.strip("/") or ".", os.O_RDONLY | os.O_DIRECTORY, resolve=_BENEATH
-            )
+        for path, member in self._directories.items():
+            _check_attributes(member)
+            try:
+                fd = openat2(
+                    self._top,
+                    path.strip("/") or ".",
+                    os.O_RDONLY | os.O_DIRECTORY,
+                    resolve=_BENEATH,
+                )
+            except OSError as error:
+                if error.errno not in (errno.ENOENT, errno.ENOTDIR, errno.ELOOP):
+                    raise
+                continue  # a later entry has put something else in its place
             try:
                 os.fchown(fd, member.uid, member.gid)
                 os.fchmod(fd, member.mode & 0o7777)
@@ -231,7 +262,17 @@ def split_name(name: str) -> tuple[str, str]:
     parts = [part for part in name.split("/") if part not in ("", ".")]
     if ".." in parts:
         raise HostileArchive(f"entry {name!r} leads out of the layer")
+    if "\0" in name:  # the kernel would read the name only up to it
+        raise HostileArchive(f"entry {name!r} has a zero byte in its name")
     return ("/".join(parts[:-1]), parts[-1]) if parts else ("", "")
+
+
+def _hidden(entry: str, name: str) -> str:
+    """What a whiteout hides. It is a name like any other: ``.wh...`` means ``..``."""
+    hidden = name[len(WHITEOUT) :]
+    if hidden in ("", ".", ".."):
+        raise HostileArchive(f"whiteout {entry!r} leads out of its directory")
+    return hidden
 
 
 def _make_node(member: tarfile.TarInfo, directory: int, name: str) -> None:
@@ -257,13 +298,18 @@ def _times(member: tarfile.TarInfo) -> tuple[int, int]:
     return moment, moment
 
 
+def _check_attributes(member: tarfile.TarInfo) -> None:
+    """``trusted.`` attributes are how overlayfs takes notes; an archive must not forge them."""
+    for key in member.pax_headers:
+        if key.startswith(f"{XATTR}trusted."):
+            raise HostileArchive(f"entry {member.name!r} has the attribute {key[len(XATTR) :]}")
+
+
 def _set_attributes(member: tarfile.TarInfo, fd: int) -> None:
     for key, value in member.pax_headers.items():
         if not key.startswith(XATTR):
             continue
         name = key[len(XATTR) :]
-        if name.startswith("trusted."):
-            raise HostileArchive(f"entry {member.name!r} has the attribute {name}")
         with suppress(OSError):  # the file system here may not have that kind
             os.setxattr(fd, name, value.encode("utf-8", "surrogateescape"))
 
