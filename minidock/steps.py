@@ -200,7 +200,7 @@ def _run_undos(undos: list[Undo], error: BaseException) -> None:
         action, arguments = undos.pop()
         try:
             action(*arguments)
-        except Exception as second:  # every undo gets its turn
+        except Exception as second:  # noqa: BLE001 (every undo gets its turn)
             error.add_note(f"while undoing: {second}")
 
 

@@ -79,10 +79,10 @@ def _paths(asked: list[str] | None, default: tuple[str, ...], privileged: bool) 
 def _sysctls(host: dict[str, Any], wanted: dict[str, str]) -> dict[str, str]:
     """In its own network namespace anybody may ping and listen on port 80: it is nobody else's."""
     ours = {}
-    if "network" in wanted and host["UsernsMode"] != "private":
-        if not host["NetworkMode"].startswith("container:"):
-            ours["net.ipv4.ip_unprivileged_port_start"] = "0"
-            ours["net.ipv4.ping_group_range"] = "0 2147483647"
+    shared = host["UsernsMode"] == "private" or host["NetworkMode"].startswith("container:")
+    if "network" in wanted and not shared:
+        ours["net.ipv4.ip_unprivileged_port_start"] = "0"
+        ours["net.ipv4.ping_group_range"] = "0 2147483647"
     return {**ours, **host["Sysctls"]}
 
 

@@ -189,6 +189,9 @@ _REFUSED = {
 }
 
 
+_SECURITY_OPTIONS = ("no-new-privileges", "seccomp=unconfined", "apparmor=unconfined", "label")
+
+
 def _check_supported(host: Body) -> None:
     """Refuse by name what would otherwise be ignored."""
     for name, flag in _REFUSED.items():
@@ -200,9 +203,8 @@ def _check_supported(host: Body) -> None:
     if host["Runtime"] not in ("", "minidock"):
         raise InvalidParameter(f"unknown or invalid runtime name: {host['Runtime']}")
     for option in host["SecurityOpt"]:
-        if not option.startswith(("no-new-privileges", "seccomp=unconfined", "seccomp:unconfined")):
-            if not option.startswith(("label", "apparmor=unconfined", "apparmor:unconfined")):
-                raise NotSupported(f"--security-opt {option} is not supported by MiniDock")
+        if not option.replace(":", "=").startswith(_SECURITY_OPTIONS):
+            raise NotSupported(f"--security-opt {option} is not supported by MiniDock")
     if host["UsernsMode"] not in ("", "host", "private"):
         raise InvalidParameter(f"invalid user namespace mode: {host['UsernsMode']}")
     for mode, allowed in (

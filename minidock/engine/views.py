@@ -123,7 +123,7 @@ def network_name(container: Container) -> str:
 
 def port_map(container: Container) -> Body:
     """The API's ``PortMap``: which port of the container is which of the host, as things are."""
-    ports: Body = {key: None for key in container.config.get("ExposedPorts") or {}}
+    ports: Body = dict.fromkeys(container.config.get("ExposedPorts") or {})
     for port in container.endpoint.ports if container.endpoint else ():
         key = f"{port.container_port}/{port.protocol}"
         binding = {"HostIp": port.host_ip, "HostPort": str(port.host_port)}

@@ -97,8 +97,7 @@ def _mirrors() -> list[str]:
     """The host's own sources, where it is Debian 12; else Debian's usual mirror."""
     files = [Path("/etc/apt/sources.list"), *Path("/etc/apt/sources.list.d").glob("*.list")]
     files += Path("/etc/apt/sources.list.d").glob("*.sources")
-    found = [str(path) for path in files if path.exists() and "bookworm" in path.read_text()]
-    return found
+    return [str(path) for path in files if path.exists() and "bookworm" in path.read_text()]
 
 
 def _apt_settings() -> list[str]:
@@ -197,11 +196,14 @@ def _write_archive(name: str, rootfs: Path, command: list[str], out: Path) -> No
 def _compress(source: Path, target: Path) -> str:
     """gzip without a time in it; returns the digest of what is inside."""
     digest = hashlib.sha256()
-    with open(source, "rb") as plain, open(target, "wb") as raw:
-        with gzip.GzipFile("", "wb", 6, raw, mtime=0) as packed:
-            while data := plain.read(1 << 20):
-                digest.update(data)
-                packed.write(data)
+    with (
+        open(source, "rb") as plain,
+        open(target, "wb") as raw,
+        gzip.GzipFile("", "wb", 6, raw, mtime=0) as packed,
+    ):
+        while data := plain.read(1 << 20):
+            digest.update(data)
+            packed.write(data)
     return f"sha256:{digest.hexdigest()}"
 
 

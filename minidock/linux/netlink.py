@@ -99,6 +99,9 @@ def _parse_link(payload: bytes) -> Link:
 
 
 # %% The conversation
+EVERYWHERE = IPv4Network("0.0.0.0/0")
+
+
 class Netlink:
     """An open rtnetlink socket of the network namespace in which it was made.
 
@@ -235,9 +238,7 @@ class Netlink:
             found.append((index, IPv4Interface((local, prefix))))
         return found
 
-    def add_route(
-        self, gateway: IPv4Address, index: int, to: IPv4Network = IPv4Network("0.0.0.0/0")
-    ) -> None:
+    def add_route(self, gateway: IPv4Address, index: int, to: IPv4Network = EVERYWHERE) -> None:
         """``ip route add TO via GATEWAY``: by default the default route."""
         main_table, by_boot, universe, unicast = 254, 3, 0, 1
         body = _ROUTE.pack(
@@ -280,7 +281,7 @@ def inside(act: Callable[[], T], enter: Callable[[], None]) -> T:
         try:
             enter()
             result.append(act())
-        except BaseException as error:  # carried over to the caller's thread
+        except BaseException as error:  # noqa: BLE001 (carried over to the caller's thread)
             failure.append(error)
 
     context = contextvars.copy_context()  # steps taken in there are heard too

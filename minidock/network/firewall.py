@@ -109,7 +109,7 @@ class Firewall:
     # %% Another engine's firewall
     def open_foreign(self) -> None:
         """Where the iptables FORWARD policy is to drop, let our packets pass there too."""
-        if shutil.which("iptables") is None or not self._foreign_drops():
+        if shutil.which("iptables") is None or not self.foreign_drops():
             return
         for chain, rule in self._foreign_rules():
             if not self._iptables("-C", chain, rule):
@@ -123,7 +123,7 @@ class Firewall:
             if self._iptables("-C", chain, rule):
                 _run("iptables", "-w", "-D", chain, *rule)
 
-    def _foreign_drops(self) -> bool:
+    def foreign_drops(self) -> bool:
         return "-P FORWARD DROP" in _run("iptables", "-w", "-S", "FORWARD")
 
     def _foreign_rules(self) -> list[tuple[str, list[str]]]:

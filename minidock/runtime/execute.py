@@ -97,7 +97,7 @@ def _enter_and_clone(
             if pid == 0:
                 _become_program(spec, stdio, channel)
         channel.send({"pid": pid})
-    except BaseException as error:  # the parent must hear of everything, even of a bug
+    except BaseException as error:  # noqa: BLE001 (the parent must hear of everything, even of a bug)
         channel.send(describe(error))
     finally:
         os._exit(0)
@@ -115,7 +115,7 @@ def _become_program(spec: Process, stdio: Stdio, channel: Channel) -> NoReturn:
         else:
             process.take_stdio(stdio)
         process.run(process.prepare(spec), spec)
-    except BaseException as error:  # as above
+    except BaseException as error:  # noqa: BLE001 (as above)
         channel.send(describe(error))
     finally:
         os._exit(1)

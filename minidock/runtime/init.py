@@ -43,7 +43,7 @@ def main(spec: Spec, root: str, stdio: Stdio, channel: Channel, trace: dict[str,
             channel.send({"ready": True})
             _await(channel, "start")
             process.run(program, spec.process)
-    except BaseException as error:  # the parent must hear of everything, even of a bug
+    except BaseException as error:  # noqa: BLE001 (the parent must hear of everything, even of a bug)
         channel.send(describe(error))
     finally:
         os._exit(1)

@@ -51,9 +51,7 @@ class Side:
             check=False,
         )
         if done.returncode != 0:
-            raise RuntimeError(
-                f"{self.command[0]} {' '.join(arguments)}: {done.stderr}"
-            )
+            raise RuntimeError(f"{self.command[0]} {' '.join(arguments)}: {done.stderr}")
         return done.stdout.strip()
 
 
@@ -144,9 +142,7 @@ def timed(action: Callable[[], object]) -> float:
     return time.perf_counter() - begun
 
 
-def compare(
-    title: str, rounds: int, sides: list[Side], action: Callable[[Side], object]
-) -> bool:
+def compare(title: str, rounds: int, sides: list[Side], action: Callable[[Side], object]) -> bool:
     """Do ``action`` with each side in turn, ``rounds`` times; print medians and their ratio."""
     times: list[list[float]] = [[] for _ in sides]
     for side in sides:
@@ -161,12 +157,8 @@ def compare(
         return True
     ratio = medians[0] / medians[1]
     good = target is None or ratio <= target
-    wanted = (
-        "" if target is None else f"(at most {target}) {'ok' if good else 'TOO SLOW'}"
-    )
-    print(
-        f"{title:36} {medians[0]:9.1f} ms {medians[1]:9.1f} ms   ratio {ratio:5.2f} {wanted}"
-    )
+    wanted = "" if target is None else f"(at most {target}) {'ok' if good else 'TOO SLOW'}"
+    print(f"{title:36} {medians[0]:9.1f} ms {medians[1]:9.1f} ms   ratio {ratio:5.2f} {wanted}")
     return good
 
 
@@ -231,18 +223,12 @@ def _compare_all(rounds: int, sides: list[Side], archives: dict[str, Path]) -> b
     for side in sides:
         side.run("load", "-i", str(archives["busybox"]))
     bridge = ("run", "--rm", "busybox", "true")
-    good &= compare(
-        "run --rm busybox true (bridge)", rounds, sides, lambda s: s.run(*bridge)
-    )
+    good &= compare("run --rm busybox true (bridge)", rounds, sides, lambda s: s.run(*bridge))
     none = ("run", "--rm", "--network", "none", "busybox", "true")
-    good &= compare(
-        "run --rm busybox true (none)", rounds, sides, lambda s: s.run(*none)
-    )
+    good &= compare("run --rm busybox true (none)", rounds, sides, lambda s: s.run(*none))
     for side in sides:
         side.run("run", "-d", "--name", "bench", "busybox", "sleep", "1000")
-    good &= compare(
-        "exec true", rounds, sides, lambda s: s.run("exec", "bench", "true")
-    )
+    good &= compare("exec true", rounds, sides, lambda s: s.run("exec", "bench", "true"))
     for side in sides:
         side.run("rm", "-f", "bench")
     return good

@@ -1,0 +1,64 @@
+"""The project's sessions: ``nox`` runs those that a change must pass, ``nox -s NAME`` one of them.
+
+They use the virtual environment that ``./setup`` has made (``venv_backend
+none``): one environment that is installed once, the same for every session
+and for the student's shell.
+"""
+
+import os
+import sys
+from pathlib import Path
+
+import nox
+
+HERE = Path(__file__).parent
+BIN = Path(sys.executable).parent
+
+nox.options.default_venv_backend = "none"
+nox.options.sessions = ["lint", "types", "imports", "book", "tests"]
+
+SOURCES = ["minidock", "tests", "tools", "noxfile.py"]
+
+
+def run(session: nox.Session, program: str, *arguments: str) -> None:
+    """A program of the environment that nox itself runs in."""
+    session.run(str(BIN / program), *arguments, env={**os.environ}, external=True)
+
+
+@nox.session
+def lint(session: nox.Session) -> None:
+    """Style: ruff and codespell."""
+    run(session, "ruff", "check", *SOURCES)
+    run(session, "ruff", "format", "--check", *SOURCES)
+    run(session, "codespell", "minidock", "tests", "tools", "chapters", "docs", "README.md")
+
+
+@nox.session
+def types(session: nox.Session) -> None:
+    """Types: mypy, strictly."""
+    run(session, "mypy")
+
+
+@nox.session
+def imports(session: nox.Session) -> None:
+    """Layers: who may import whom."""
+    run(session, "lint-imports")
+
+
+@nox.session
+def book(session: nox.Session) -> None:
+    """The book: every chunk once, no warning."""
+    target = HERE / "chapters" / "_build" / "html"
+    run(session, "sphinx-build", "-W", "-q", "--keep-going", "-b", "html", "chapters", str(target))
+
+
+@nox.session
+def tests(session: nox.Session) -> None:
+    """Tests on the real kernel (as root), the book's transcripts, and the leak check."""
+    run(session, "pytest", *session.posargs)
+
+
+@nox.session
+def bench(session: nox.Session) -> None:
+    """Benchmarks, side by side with dockerd where it is installed."""
+    run(session, "python", "-m", "tests.bench", *session.posargs)

@@ -1,0 +1,73 @@
+"""The leak check must find what it is for: each kind of leak is made, found, and taken away."""
+
+import os
+import secrets
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from tests import leaks
+
+pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="needs root")
+
+NAME = f"mdleak{secrets.token_hex(3)}"
+
+Leak = tuple[Callable[[], object], Callable[[], object]]
+
+
+def sh(command: str) -> Callable[[], object]:
+    return lambda: subprocess.run(command, shell=True, check=True)
+
+
+def cgroup() -> Path:
+    root = Path("/sys/fs/cgroup")
+    top = next(path for path in (root / "unified", root) if (path / "cgroup.procs").exists())
+    return top / "minidock" / NAME
+
+
+LEAKS: dict[str, Leak] = {
+    "mounts": (
+        sh(f"mkdir /var/tmp/{NAME} && mount -t tmpfs none /var/tmp/{NAME}"),
+        sh(f"umount /var/tmp/{NAME} && rmdir /var/tmp/{NAME}"),
+    ),
+    "cgroups": (
+        lambda: cgroup().mkdir(parents=True),
+        lambda: cgroup().rmdir(),
+    ),
+    "network devices": (sh(f"ip link add {NAME} type bridge"), sh(f"ip link del {NAME}")),
+    "network namespaces": (sh(f"ip netns add {NAME}"), sh(f"ip netns del {NAME}")),
+    "nftables": (sh(f"nft add table ip {NAME}"), sh(f"nft delete table ip {NAME}")),
+    "iptables": (
+        sh(f"iptables -A INPUT -i {NAME} -j ACCEPT"),
+        sh(f"iptables -D INPUT -i {NAME} -j ACCEPT"),
+    ),
+    "files": (sh(f"touch /tmp/{NAME}"), sh(f"rm /tmp/{NAME}")),
+}
+
+
+@pytest.mark.parametrize("kind", LEAKS)
+def test_a_leak_is_found(kind: str) -> None:
+    before = leaks.look()
+    make, remove = LEAKS[kind]
+    make()
+    try:
+        found = leaks.compare(before, leaks.look())
+        assert any(line.startswith(f"{kind}: ") and NAME in line for line in found), found
+    finally:
+        remove()
+
+
+def test_a_process_is_found() -> None:
+    before = leaks.look()
+    script = "import os,time; os.write(os.open('/proc/self/comm', os.O_WRONLY), b'md leak'); time.sleep(30)"
+    process = subprocess.Popen([sys.executable, "-c", script])
+    try:
+        time.sleep(0.3)
+        assert any("md leak" in line for line in leaks.compare(before, leaks.look()))
+    finally:
+        process.kill()
+        process.wait()
