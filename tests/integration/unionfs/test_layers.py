@@ -1,0 +1,398 @@
+"""Layers on the real kernel: both drivers, hostile archives, whiteouts, round trips."""
+
+import io
+import os
+import secrets
+import stat
+import subprocess
+import tarfile
+import tempfile
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from minidock.errors import HostileArchive, InvalidParameter
+from minidock.unionfs import Driver, choose
+from minidock.unionfs.archive import Whiteouts, extract, pack
+
+pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="needs root")
+
+FILE, DIR, LINK, HARD = tarfile.REGTYPE, tarfile.DIRTYPE, tarfile.SYMTYPE, tarfile.LNKTYPE
+CHAR, BLOCK, FIFO = tarfile.CHRTYPE, tarfile.BLKTYPE, tarfile.FIFOTYPE
+Entry = tuple[str, bytes, dict[str, Any]]
+
+
+# %% Archives and stacks
+def tar(*entries: Entry) -> bytes:
+    out = io.BytesIO()
+    with tarfile.open(fileobj=out, mode="w", format=tarfile.PAX_FORMAT) as archive:
+        for name, kind, more in entries:
+            member = tarfile.TarInfo(name)
+            member.type, member.mode = kind, 0o755
+            for key, value in more.items():
+                if key != "data":
+                    setattr(member, key, value)
+            member.size = len(more.get("data", b""))
+            archive.addfile(member, io.BytesIO(more.get("data", b"")))
+    return out.getvalue()
+
+
+def new_chain() -> str:
+    return f"sha256:{secrets.token_hex(32)}"
+
+
+class Stack:
+    """Layers put on top of each other, and a container on top of them all."""
+
+    def __init__(self, driver: Driver, container: Path) -> None:
+        self.driver, self.container = driver, container
+        self.chains: list[str] = []
+        container.mkdir()
+
+    def add(self, *entries: Entry, raw: bytes | None = None) -> str:
+        chain = new_chain()
+        parent = self.chains[-1] if self.chains else None
+        self.driver.create_layer(chain, parent, io.BytesIO(tar(*entries) if raw is None else raw))
+        self.chains.append(chain)
+        return chain
+
+    def mount(self) -> Path:
+        return self.driver.mount(self.chains, self.container)
+
+    def changes(self) -> set[tuple[str, str]]:
+        found = self.driver.changes(self.chains, self.container)
+        return {(change.kind, change.path) for change in found}
+
+    def pack(self) -> bytes:
+        out = io.BytesIO()
+        self.driver.pack(self.chains, self.container, out)
+        return out.getvalue()
+
+
+@pytest.fixture(params=["overlay", "vfs"])
+def stack(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Stack]:
+    made = Stack(choose(request.param, tmp_path / "layers"), tmp_path / "container")
+    yield made
+    made.driver.remove(made.container)
+    assert str(tmp_path) not in Path("/proc/self/mountinfo").read_text()
+
+
+def tree(root: Path) -> list[str]:
+    return sorted(str(path.relative_to(root)) for path in root.rglob("*"))
+
+
+# %% Hostile archives
+def attributes(name: str) -> dict[str, Any]:
+    return {"pax_headers": {f"SCHILY.xattr.{name}": "y"}}
+
+
+WHOLE = tar(("a", FILE, {"data": b"x" * 512}), ("b", FILE, {"data": b"y" * 512}))
+HOSTILE: dict[str, bytes] = {
+    "climbs": tar(("../x", FILE, {})),
+    "climbs in the middle": tar(("a/../../x", FILE, {})),
+    "climbs by a directory": tar(("..", DIR, {})),
+    "through a link out": tar(("a", LINK, {"linkname": "/etc"}), ("a/x", FILE, {})),
+    "through a link up": tar(("a", LINK, {"linkname": "../.."}), ("a/x", FILE, {})),
+    "through two links": tar(
+        ("a", LINK, {"linkname": "b"}), ("b", LINK, {"linkname": "/etc"}), ("a/x/y", FILE, {})
+    ),
+    "hard link out": tar(("a", HARD, {"linkname": "../../etc/passwd"})),
+    "hard link through a link": tar(
+        ("s", LINK, {"linkname": "/etc"}), ("a", HARD, {"linkname": "s/passwd"})
+    ),
+    "hard link to nothing": tar(("a", HARD, {"linkname": "b"})),
+    "whiteout of the parent": tar(("d/.wh...", FILE, {})),
+    "whiteout of the parent of the top": tar((".wh...", FILE, {})),
+    "whiteout of itself": tar(("d/.wh..", FILE, {})),
+    "whiteout of nothing": tar((".wh.", FILE, {})),
+    "forged whiteout": tar(("a", CHAR, {"devmajor": 0, "devminor": 0})),
+    "memory": tar(("a", CHAR, {"devmajor": 1, "devminor": 1})),
+    "disk": tar(("a", BLOCK, {"devmajor": 8, "devminor": 0})),
+    "overlay attribute, file": tar(("a", FILE, attributes("trusted.overlay.redirect"))),
+    "overlay attribute, directory": tar(("a", DIR, attributes("trusted.overlay.opaque"))),
+    "overlay attribute, top": tar(("./", DIR, attributes("trusted.overlay.opaque"))),
+    "overlay attribute, link": tar(("a", LINK, attributes("trusted.overlay.x"))),
+    "overlay attribute, fifo": tar(("a", FIFO, attributes("trusted.overlay.x"))),
+    "zero in a name": tar(("a", FILE, {"pax_headers": {"path": "a\0b"}})),
+    "name too long": tar(("x" * 300, FILE, {})),
+    "ends between entries": WHOLE[:1024],
+    "ends within a header": WHOLE[:1100],
+    "ends within a file": WHOLE[:1700],
+    "damaged header": WHOLE[:1024] + b"\1" * 512 + WHOLE[1536:],
+    "no archive": b"this is not a tar" * 100,
+    "empty": b"",
+}
+
+
+@pytest.mark.parametrize("kind", HOSTILE)
+def test_a_hostile_archive_is_refused_and_leaves_no_trace(stack: Stack, kind: str) -> None:
+    stack.add(("d", DIR, {}), ("d/precious", FILE, {"data": b"p"}))
+    before = tree(stack.driver.root.parent.parent)
+    with pytest.raises(HostileArchive):
+        stack.add(raw=HOSTILE[kind])
+    assert tree(stack.driver.root.parent.parent) == before
+
+
+def test_a_later_entry_replaces_an_earlier(stack: Stack) -> None:
+    stack.add(
+        ("a", DIR, {"mode": 0o700}),
+        ("a/x", FILE, {}),
+        ("a", LINK, {"linkname": "/etc"}),
+        ("b", FILE, {}),
+        ("b", DIR, {"mode": 0o700}),
+        ("b", DIR, {"mode": 0o711}),
+        ("c", LINK, {"linkname": "/etc/passwd"}),
+        ("c", FILE, {"data": b"mine"}),
+    )
+    root = stack.mount()
+    assert os.readlink(root / "a") == "/etc"
+    assert stat.S_IMODE((root / "b").stat().st_mode) == 0o711
+    assert (root / "c").read_bytes() == b"mine"
+    assert not (root / "c").is_symlink()
+
+
+# %% Everything that tar can hold
+def test_what_a_layer_keeps(stack: Stack) -> None:
+    more = {"uid": 12, "gid": 34, "mode": 0o4755, "mtime": 1_000_000_000}
+    stack.add(
+        ("d", DIR, {"mode": 0o1777, "uid": 5, "mtime": 86400}),
+        ("d/setuid", FILE, {**more, "data": b"hello", **attributes("user.note")}),
+        ("d/hard", HARD, {"linkname": "d/setuid"}),
+        ("d/soft", LINK, {"linkname": "/no/where", "uid": 7}),
+        ("d/fifo", FIFO, {"mode": 0o620}),
+        ("d/null", CHAR, {"devmajor": 1, "devminor": 3, "mode": 0o666}),
+        ("sg", DIR, {"mode": 0o2775, "gid": 50}),
+    )
+    stack.add(("sg/x", FILE, {"gid": 0}))
+    root = stack.mount()
+    file = (root / "d/setuid").stat()
+    assert (file.st_uid, file.st_gid, stat.S_IMODE(file.st_mode)) == (12, 34, 0o4755)
+    assert (file.st_mtime_ns, file.st_nlink) == (10**18, 2)
+    assert (root / "d/hard").stat().st_ino == file.st_ino
+    assert os.getxattr(root / "d/setuid", "user.note") == b"y"
+    assert os.readlink(root / "d/soft") == "/no/where"
+    assert (root / "d/soft").lstat().st_uid == 7
+    assert stat.S_ISFIFO((root / "d/fifo").stat().st_mode)
+    assert (root / "d/null").stat().st_rdev == os.makedev(1, 3)
+    top = (root / "d").stat()
+    assert (stat.S_IMODE(top.st_mode), top.st_uid, top.st_mtime) == (0o1777, 5, 86400)
+    assert (root / "sg/x").stat().st_gid == 0
+
+
+def test_a_sparse_file_of_gnu_tar(stack: Stack, tmp_path: Path) -> None:
+    with open(tmp_path / "holes", "wb") as file:
+        file.truncate(8 << 20)
+        file.seek(4 << 20)
+        file.write(b"island")
+    out = subprocess.run(
+        ["tar", "--sparse", "-cf", "-", "-C", tmp_path, "holes"], check=True, capture_output=True
+    ).stdout
+    assert len(out) < 1 << 20
+    stack.add(raw=out)
+    assert (stack.mount() / "holes").read_bytes() == (tmp_path / "holes").read_bytes()
+
+
+def test_capabilities_of_a_file(stack: Stack, tmp_path: Path) -> None:
+    program = tmp_path / "program"
+    program.write_bytes(b"#!")
+    # VFS_CAP_REVISION_2, effective; permitted CAP_NET_BIND_SERVICE: see capabilities(7).
+    value = bytes.fromhex("0100000200040000000000000000000000000000")
+    os.setxattr(program, "security.capability", value)
+    out = subprocess.run(
+        ["tar", "--xattrs", "--xattrs-include=*", "-cf", "-", "-C", tmp_path, "program"],
+        check=True,
+        capture_output=True,
+    ).stdout
+    stack.add(raw=out)
+    root = stack.mount()
+    assert os.getxattr(root / "program", "security.capability") == value
+
+
+# %% Whiteouts
+def test_whiteouts_hide_what_is_below(stack: Stack) -> None:
+    names = ("d", "e", "e/f")
+    stack.add(
+        *((name, DIR, {}) for name in names),
+        ("d/x", FILE, {}),
+        ("d/y", FILE, {}),
+        ("e/f/z", FILE, {}),
+        ("e/g", FILE, {}),
+    )
+    stack.add(
+        ("d/.wh.x", FILE, {}),
+        ("d/.wh.nothing", FILE, {}),
+        ("e/new", FILE, {}),
+        ("e/.wh..wh..opq", FILE, {}),
+    )
+    assert tree(stack.mount()) == ["d", "d/y", "e", "e/new"]
+
+
+def test_a_file_and_its_whiteout_in_one_layer(stack: Stack) -> None:
+    stack.add(("a", DIR, {}), ("a/old", FILE, {}))
+    stack.add((".wh.a", FILE, {}), ("a", FILE, {"data": b"new"}))
+    assert (stack.mount() / "a").read_bytes() == b"new"
+
+
+# %% What a container changes
+def change_things(root: Path) -> None:
+    (root / "d/kept").write_text("changed")
+    (root / "d/gone").unlink()
+    subprocess.run(["rm", "-r", root / "whole"], check=True)
+    (root / "new").mkdir()
+    (root / "new/file").write_text("new")
+    os.link(root / "new/file", root / "new/hard")
+    os.symlink("file", root / "new/soft")
+
+
+@pytest.fixture
+def changed(stack: Stack) -> Stack:
+    stack.add(
+        ("d", DIR, {}),
+        ("d/kept", FILE, {"data": b"old"}),
+        ("d/gone", FILE, {}),
+        ("same", FILE, {}),
+        ("whole", DIR, {}),
+        ("whole/x", FILE, {}),
+    )
+    change_things(stack.mount())
+    return stack
+
+
+def test_changes(changed: Stack) -> None:
+    wanted = {("C", "/d"), ("C", "/d/kept"), ("D", "/d/gone"), ("D", "/whole"), ("A", "/new")}
+    wanted |= {("A", f"/new/{name}") for name in ("file", "hard", "soft")}
+    assert changed.changes() == wanted
+
+
+def test_no_changes(stack: Stack) -> None:
+    stack.add(("d", DIR, {}), ("d/x", FILE, {"data": b"x"}))
+    stack.mount()
+    assert stack.changes() == set()
+
+
+@pytest.mark.parametrize("other", ["overlay", "vfs"])
+def test_what_is_packed_over_the_same_layers_gives_the_same_tree(
+    changed: Stack, other: str, tmp_path: Path
+) -> None:
+    packed = changed.pack()
+    with tarfile.open(fileobj=io.BytesIO(packed)) as archive:
+        names = archive.getnames()
+    assert {"d/.wh.gone", ".wh.whole"} <= set(names)
+    seen = tree(changed.container / "rootfs")
+    again = Stack(choose(other, tmp_path / "again"), tmp_path / "other")
+    again.add(
+        ("d", DIR, {}),
+        ("d/kept", FILE, {"data": b"old"}),
+        ("d/gone", FILE, {}),
+        ("same", FILE, {}),
+        ("whole", DIR, {}),
+        ("whole/x", FILE, {}),
+    )
+    again.add(raw=packed)
+    root = again.mount()
+    try:
+        assert tree(root) == seen
+        assert (root / "d/kept").read_text() == "changed"
+        assert (root / "new/file").stat().st_nlink == 2
+    finally:
+        again.driver.remove(again.container)
+
+
+# %% Mounting
+def test_what_was_written_survives_an_unmount(stack: Stack) -> None:
+    stack.add(("a", FILE, {}))
+    (stack.mount() / "mine").write_text("x")
+    stack.driver.unmount(stack.container)
+    stack.driver.unmount(stack.container)
+    assert (stack.mount() / "mine").read_text() == "x"
+    stack.driver.remove(stack.container)
+    stack.driver.remove(stack.container)
+    assert list(stack.container.iterdir()) == []
+
+
+def test_many_layers_and_a_quick_mount(tmp_path: Path) -> None:
+    stack = Stack(choose("overlay", tmp_path / "layers"), tmp_path / "container")
+    for number in range(127):
+        stack.add((f"f{number}", FILE, {}))
+    here = os.getcwd()
+    try:
+        assert len(tree(stack.mount())) == 127
+        times = []
+        for _ in range(20):
+            stack.driver.unmount(stack.container)
+            begun = time.perf_counter()
+            stack.mount()
+            times.append(time.perf_counter() - begun)
+        assert min(times) < 0.003
+        assert os.getcwd() == here
+    finally:
+        stack.driver.remove(stack.container)
+
+
+def test_choosing(tmp_path: Path) -> None:
+    assert choose("overlay2", tmp_path).name == "overlay"
+    assert choose("vfs", tmp_path).name == "vfs"
+    assert choose(None, tmp_path).name == "overlay"
+    with pytest.raises(InvalidParameter):
+        choose("zfs", tmp_path)
+
+
+# %% Tree to tar to tree
+NAMES = st.text(
+    st.characters(blacklist_characters="/\0", blacklist_categories=["Cs"]), min_size=1
+).filter(
+    lambda name: (
+        name not in (".", "..") and not name.startswith(".wh.") and len(name.encode()) < 200
+    )
+)
+MODES = st.integers(0, 0o7777)
+LEAVES = st.one_of(
+    st.tuples(st.just("file"), st.binary(max_size=2000), MODES),
+    st.tuples(st.just("link"), NAMES, MODES),
+    st.tuples(st.just("fifo"), st.just(""), MODES),
+)
+TREES = st.recursive(LEAVES, lambda inner: st.dictionaries(NAMES, inner, max_size=4), max_leaves=12)
+
+
+def build(place: Path, what: Any) -> None:
+    if isinstance(what, dict):
+        place.mkdir()
+        for name, inner in what.items():
+            build(place / name, inner)
+    else:
+        kind, content, mode = what
+        if kind == "link":
+            os.symlink(content, place)
+        else:
+            place.write_bytes(content) if kind == "file" else os.mkfifo(place)
+            os.chmod(place, mode)
+    os.utime(place, (1, 10**9), follow_symlinks=False)
+
+
+def describe(root: Path) -> dict[str, Any]:
+    found = {}
+    for path in root.rglob("*"):
+        status = path.lstat()
+        content: Any = path.read_bytes() if stat.S_ISREG(status.st_mode) else None
+        content = os.readlink(path) if path.is_symlink() else content
+        found[str(path.relative_to(root))] = (status.st_mode, status.st_mtime, content)
+    return found
+
+
+@settings(max_examples=60, deadline=None, suppress_health_check=list(HealthCheck))
+@given(st.dictionaries(NAMES, TREES, max_size=5))
+def test_round_trip(content: dict[str, Any]) -> None:
+    with tempfile.TemporaryDirectory() as name:
+        one, two = Path(name) / "one", Path(name) / "two"
+        build(one, content)
+        two.mkdir()
+        out = io.BytesIO()
+        pack(one, out, lambda member, status, path: [member])
+        out.seek(0)
+        extract(out, two, Whiteouts())
+        assert describe(two) == describe(one)
