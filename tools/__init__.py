@@ -1,0 +1,1 @@
+"""Tools of the book: the loom and the transcript runner."""
