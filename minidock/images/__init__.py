@@ -17,14 +17,14 @@ images: it goes when the last of them goes.
 """
 
 import json
-from collections.abc import Callable, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from threading import RLock
 from typing import Any, BinaryIO
 
 from minidock import steps
-from minidock.errors import Conflict, InvalidParameter, NotFound
+from minidock.errors import Conflict, InvalidParameter, MiniDockError, NotFound
 from minidock.images import load as loader
 from minidock.images.store import Store, entry_of, reference_of
 from minidock.paths import Paths
@@ -123,6 +123,9 @@ class Images:
         self._known: dict[str, Image] = {}
         self._names: dict[str, str] = {}
         self._stamp = (0, 0)
+        self._adders = 0
+        with suppress(MiniDockError, ValueError):  # what cannot be read says nothing
+            self._sweep()
 
     def list(self) -> "Sequence[Image]":
         """All, the newest first."""
@@ -220,11 +223,13 @@ class Images:
     def load(self, archive: BinaryIO, progress: Callable[[Body], None]) -> "Sequence[str]":
         """Load the images of an archive; returns their names, or ids where they have none."""
         loaded = []
-        for one in loader.load(archive, self.store, self.driver):
-            with self._lock:
+        with self._adding():
+            images = loader.load(archive, self.store, self.driver)
+            for one in images:
                 wanted: Sequence[str | None] = one.names or [None]
                 for reference_ in wanted:
                     self.store.name(one.manifest, reference_)
+        for one in images:
             for name in one.names:
                 shown = reference.parse(name).familiar
                 progress({"stream": f"Loaded image: {shown}\n"})
@@ -234,12 +239,27 @@ class Images:
                 loaded.append(one.id)
         return loaded
 
+    @contextmanager
+    def _adding(self) -> Iterator[None]:
+        """While this lasts nothing is swept: there are blobs and layers that no name leads to yet."""
+        with self._lock:
+            self._adders += 1
+        try:
+            yield
+        finally:
+            with self._lock:
+                self._adders -= 1
+
     def import_rootfs(
         self, archive: BinaryIO, name: str | None, changes: Sequence[str], message: str
     ) -> str:
         """Make an image with one layer from a tar of a root file system; returns its id."""
         wanted = str(reference.parse(name)) if name else None
         run = _apply(changes)
+        with self._adding():
+            return self._import(archive, wanted, run, message)
+
+    def _import(self, archive: BinaryIO, wanted: str | None, run: Execution, message: str) -> str:
         with loader.temporary(self.store, archive) as path:
             diff_id = loader.diff_id_of(path)
             layer = loader.keep_layer(path, diff_id, diff_id, None, self.store, self.driver)
@@ -303,17 +323,27 @@ class Images:
     def _delete(self, image: Image) -> "Sequence[Body]":
         with self.store.changing() as manifests:
             manifests[:] = [one for one in manifests if one["digest"] != image.manifest_digest]
+        swept = self._sweep()
+        gone = [chain for chain in reversed(image.chains) if chain in swept]
+        return [{"Deleted": image.id}, *({"Deleted": chain} for chain in gone)]
+
+    def _sweep(self) -> set[str]:
+        """Forget the blobs and layers that no image needs; returns the layers' chain ids.
+
+        Some are of an image that was removed, some of a daemon that was
+        killed while it loaded. While one is being loaded, they wait for the
+        next time.
+        """
         self._refresh()
-        kept_blobs, kept_chains = self._needed()
-        for digest in self.store.digests():
-            if digest not in kept_blobs:
-                self.store.remove(digest)
-        deleted = [{"Deleted": image.id}]
-        for chain in reversed(image.chains):
-            if chain not in kept_chains:
-                self.driver.remove_layer(chain)
-                deleted.append({"Deleted": chain})
-        return deleted
+        if self._adders:
+            return set()
+        blobs, chains = self._needed()
+        for digest in set(self.store.digests()) - blobs:
+            self.store.remove(digest)
+        unneeded = set(self.driver.layers()) - chains
+        for chain in unneeded:
+            self.driver.remove_layer(chain)
+        return unneeded
 
     def _needed(self) -> tuple[set[str], set[str]]:
         """The blobs and the layers of all images there are."""

@@ -27,6 +27,7 @@ import tempfile
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from contextvars import copy_context
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO, cast
@@ -225,8 +226,12 @@ def _keep_layers(
 
     # A copy (vfs) needs its parent first; overlay's layers do not know each other.
     workers = 2 if driver.name == "overlay" else 1
+    # A pool's thread has an empty context: without a copy nobody would hear of its steps.
+    contexts = [copy_context() for _ in diff_ids]
     with ThreadPoolExecutor(workers) as pool:
-        return list(pool.map(one, range(len(diff_ids))))
+        return list(
+            pool.map(lambda number: contexts[number].run(one, number), range(len(diff_ids)))
+        )
 
 
 def keep_layer(

@@ -59,9 +59,15 @@ class Driver(ABC):
     def __init__(self, root: Path) -> None:
         self.root = root / self.name
         self.root.mkdir(mode=0o700, parents=True, exist_ok=True)
-        for entry in os.scandir(self.root):
-            if entry.name.startswith(".new-"):  # of a daemon that was killed while it extracted
+        self._clear_away()
+
+    def _clear_away(self) -> None:
+        """What a daemon that was killed has left: trees without a note, notes half written."""
+        for entry in list(os.scandir(self.root)):
+            if entry.is_dir() and not os.path.exists(f"{entry.path}.json"):
                 shutil.rmtree(entry.path)
+            elif entry.name.startswith("."):
+                os.unlink(entry.path)
 
     def directory(self, chain: str) -> str:
         """The name of a layer's directory."""
