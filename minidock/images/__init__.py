@@ -375,7 +375,7 @@ def _shown(name: str) -> str:
     return name
 
 
-# %% Changes to a configuration: `import --change`
+# %% Changes to a configuration: import --change
 def _apply(changes: Sequence[str]) -> Execution:
     """Lines of a Dockerfile: ``CMD``, ``ENTRYPOINT``, ``ENV``, ``EXPOSE``, ``LABEL``, ``USER``, …"""
     run = Execution()

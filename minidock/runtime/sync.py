@@ -65,10 +65,9 @@ def describe(error: BaseException) -> dict[str, Any]:
     """``error`` as a message."""
     if isinstance(error, OSError):
         return {"error": "OSError", "message": str(error), "errno": error.errno}
-    return {
-        "error": type(error).__name__,
-        "message": str(error) or type(error).__name__,
-    }
+    kinds = (kind.__name__ for kind in type(error).__mro__ if kind.__module__ == errors.__name__)
+    name = next(kinds, type(error).__name__)
+    return {"error": name, "message": str(error) or name}
 
 
 def rebuild(message: dict[str, Any]) -> Exception:
