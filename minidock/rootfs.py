@@ -36,7 +36,7 @@ from minidock.linux import syscalls
 from minidock.linux.syscalls import Mount, Resolve, Umount
 from minidock.spec import runtime as oci
 
-# %% Words for flags: what `mount -o` calls them
+# %% Words for flags: what mount -o calls them
 FLAGS = {
     "ro": (Mount.RDONLY, True),
     "rw": (Mount.RDONLY, False),

@@ -266,7 +266,7 @@ def _check_network(host: Body) -> None:
         raise InvalidParameter("can't create 'AutoRemove' container with restart policy")
 
 
-# %% Mounts: `-v`, `--mount` and `--tmpfs` become one list
+# %% Mounts: -v, --mount and --tmpfs become one list
 def _mounts(host: Body) -> list[Body]:
     """``Binds``, ``Mounts`` and ``Tmpfs`` as one list in the form of the API's ``Mounts``."""
     mounts = [_bind(text) for text in host["Binds"] or []]

@@ -21,7 +21,7 @@ from minidock.spec.timestamp import parse_time
 Body = dict[str, Any]
 
 
-# %% The long form: `docker inspect`
+# %% The long form: docker inspect
 def inspect(container: Container, bridge: Network, execs: list[str], driver: str) -> Body:
     """The API's ``ContainerInspectResponse``."""
     config = container.config
@@ -144,7 +144,7 @@ def _port_list(container: Container) -> list[Body]:
     return result
 
 
-# %% The short form: `docker ps`
+# %% The short form: docker ps
 def summary(container: Container, bridge: Network) -> Body:
     """The API's ``ContainerSummary``."""
     config, name = container.config, network_name(container)
@@ -208,7 +208,7 @@ def human_duration(seconds: float) -> str:
     return f"{hours // 720} months" if hours < 17520 else f"{hours // 8760} years"
 
 
-# %% Filters: `docker ps --filter`
+# %% Filters: docker ps --filter
 def matches(container: Container, filters: dict[str, list[str]], all_: list[Container]) -> bool:
     """Whether every filter has a value that fits. Raises for a filter nobody knows."""
     for name, values in filters.items():
