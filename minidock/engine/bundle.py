@@ -269,7 +269,7 @@ def _resources(host: dict[str, Any]) -> oci.Resources:
 
 def _memory(host: dict[str, Any]) -> oci.Memory | None:
     limit, swap = host["Memory"], host["MemorySwap"]
-    if not limit and not host["MemoryReservation"]:
+    if not (limit or host["MemoryReservation"] or host["MemorySwappiness"] is not None):
         return None
     if limit and not swap:
         swap = 2 * limit  # Docker's default: as much swap as memory
@@ -277,6 +277,7 @@ def _memory(host: dict[str, Any]) -> oci.Memory | None:
         limit=limit or None,
         reservation=host["MemoryReservation"] or None,
         swap=swap or None,
+        swappiness=host["MemorySwappiness"],
     )
 
 

@@ -47,6 +47,8 @@ def complete(body: Body, image: Image) -> tuple[Body, Body]:
     host["Binds"] = host["Binds"] or []
     if host["PidsLimit"] in (0, -1):
         host["PidsLimit"] = None
+    if host["MemorySwappiness"] == -1:  # how the docker command line says "as it is"
+        host["MemorySwappiness"] = None
     return config, host
 
 
@@ -151,6 +153,7 @@ _HOST_DEFAULTS: Body = {
     "Memory": 0,
     "MemoryReservation": 0,
     "MemorySwap": 0,
+    "MemorySwappiness": None,
     "Mounts": [],
     "NanoCpus": 0,
     "NetworkMode": "default",
@@ -230,6 +233,11 @@ def _check_resources(host: Body) -> None:
         raise InvalidParameter("Minimum memoryswap limit should be larger than memory limit")
     if memory and host["MemoryReservation"] > memory:
         raise InvalidParameter("Minimum memory limit can not be less than memory reservation limit")
+    swappiness = host["MemorySwappiness"]
+    if swappiness is not None and not -1 <= swappiness <= 100:
+        raise InvalidParameter(
+            f"Invalid value: {swappiness}, valid memory swappiness range is 0-100"
+        )
     cpus = os.cpu_count() or 1
     if host["NanoCpus"] and not 10**7 <= host["NanoCpus"] <= cpus * 10**9:
         raise InvalidParameter(
