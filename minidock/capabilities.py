@@ -64,7 +64,9 @@ def select(add: Iterable[str], drop: Iterable[str], privileged: bool = False) ->
     dropped. Raises :class:`InvalidParameter` for a name nobody knows.
     """
     added, dropped = [_full(name) for name in add], [_full(name) for name in drop]
-    if privileged or "ALL" in added:
+    if privileged:  # then nothing is held back, as Docker has it
+        return list(NAMES)
+    if "ALL" in added:
         chosen = set(NAMES)
     elif "ALL" in dropped:
         chosen = set()
@@ -107,7 +109,7 @@ def lower_the_ceiling(capabilities: Capabilities) -> None:
     with steps.step(
         "lower the capability ceiling",
         call="prctl(2) PR_CAPBSET_DROP",
-        chapter="container",
+        chapter="namespaces",
     ):
         for number in range(now.bit_length()):
             if now >> number & 1 and not wanted >> number & 1:
@@ -125,7 +127,7 @@ def become(user: User, capabilities: Capabilities | None) -> None:
     with steps.step(
         "become the user",
         call="setgid(2) setuid(2) capset(2)",
-        chapter="container",
+        chapter="namespaces",
         uid=user.uid,
     ):
         if _may_set_groups():

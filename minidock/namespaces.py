@@ -27,7 +27,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from minidock import steps
-from minidock.errors import InvalidParameter
+from minidock.errors import InvalidParameter, NotSupported
 from minidock.linux.syscalls import Clone, setns
 from minidock.spec.runtime import IDMapping, Namespace
 
@@ -79,7 +79,9 @@ def flags(namespaces: Iterable[Namespace]) -> Clone:
     result = Clone(0)
     for namespace in namespaces:
         kind = kind_of(namespace)
-        if not namespace.path and kind.name not in ("cgroup", "time"):
+        if kind.name == "time":
+            raise NotSupported("linux.namespaces: time namespaces are not supported by MiniDock")
+        if not namespace.path and kind.name != "cgroup":
             result |= kind.flag
     return result
 

@@ -10,8 +10,8 @@ The traps. Mount events *propagate*: on a host whose ``/`` is shared, as
 systemd makes it, an unmount in here would happen out there too, and
 ``pivot_root`` refuses (EINVAL), so the first act is to make everything a
 slave. A *bind* mount takes no flags when it is made: read-only needs a
-second call, and that call must repeat the flags that are already there or
-the kernel takes it for an attempt to lift them (EPERM). And a mount's
+second call, and that call must repeat the flags that are already there: what
+it leaves out is lifted (or, in a user namespace, refused with EPERM). And a mount's
 destination is a path in a tree that a stranger made: every ``/`` of it may
 be a link to the host, so the kernel resolves it (openat2) and we mount on
 the open file.
@@ -105,19 +105,19 @@ class Options:
 def separate(rootfs: str, propagation: str = "") -> None:
     """Stop our mounts from reaching the host, and make ``rootfs`` a mount point.
 
-    ``rslave`` still lets the host's mounts come in (a USB stick that appears
-    below a bind mount), ``rprivate`` does not. pivot_root(2) wants its new
-    root to be a mount point, hence the bind mount of ``rootfs`` on itself.
+    A slave still lets the host's mounts come in (a USB stick that appears
+    below a bind mount), ``private`` and ``rprivate`` do not. Anything shared
+    must wait until after the pivot, which refuses it. pivot_root(2) wants
+    its new root to be a mount point, hence the bind mount of ``rootfs`` on
+    itself.
     """
+    if propagation and propagation not in PROPAGATION:
+        raise InvalidParameter(f"linux.rootfsPropagation: unknown value {propagation!r}")
+    kind = "rprivate" if propagation in ("private", "rprivate") else "rslave"
     with steps.step(
-        "make all mounts slaves",
-        call="mount(2) MS_REC|MS_SLAVE on /",
-        chapter="rootfs",
-        propagation=propagation or "rslave",
+        "make all mounts slaves", call="mount(2) MS_REC|MS_SLAVE on /", chapter="rootfs", kind=kind
     ):
-        if propagation and propagation not in PROPAGATION:
-            raise InvalidParameter(f"linux.rootfsPropagation: unknown value {propagation!r}")
-        syscalls.mount("", "/", flags=PROPAGATION[propagation or "rslave"])
+        syscalls.mount("", "/", flags=PROPAGATION[kind])
     with steps.step(
         "make the root file system a mount point",
         call="mount(2) MS_BIND",
@@ -390,7 +390,7 @@ def _make_device(rootfs: int, device: oci.Device) -> None:
 
 
 # %% pivot_root
-def pivot(rootfs: int) -> None:
+def pivot(rootfs: int, propagation: str = "") -> None:
     """Make the directory ``rootfs`` the root, and let go of the old one.
 
     ``pivot_root(".", ".")`` stacks the old root on top of the new one at the
@@ -405,6 +405,8 @@ def pivot(rootfs: int) -> None:
         syscalls.mount("", ".", flags=Mount.SLAVE | Mount.REC)
         syscalls.umount(".", Umount.DETACH)
         os.chdir("/")
+    if propagation:
+        syscalls.mount("", "/", flags=PROPAGATION[propagation])
 
 
 # %% What is hidden, and what may only be read

@@ -56,7 +56,7 @@ def make(name: str, out: Path) -> None:
             rootfs = Path(work) / "rootfs.tar"
             command = recipe(rootfs)
             archive = Path(work) / "image.tar"
-            _write_archive(full, rootfs, command, archive)
+            write_archive(full, rootfs, command, archive)
             os.rename(archive, kept)
     shutil.copyfile(kept, out)
 
@@ -154,7 +154,7 @@ DEFAULT_TAGS = {"debian": "bookworm"}
 
 
 # %% An OCI archive
-def _write_archive(name: str, rootfs: Path, command: list[str], out: Path) -> None:
+def write_archive(name: str, rootfs: Path, command: list[str], out: Path) -> None:
     """Layer, configuration, manifest, index: an image layout in a tar."""
     compressed = rootfs.with_suffix(".gz")
     diff_id = _compress(rootfs, compressed)

@@ -93,7 +93,7 @@ def _furnish(spec: Spec, root: str) -> None:
     try:
         rootfs.mount_all(directory, spec.mounts, in_user_namespace)
         rootfs.make_devices(directory, spec.linux.devices, in_user_namespace)
-        rootfs.pivot(directory)
+        rootfs.pivot(directory, spec.linux.rootfs_propagation)
     finally:
         os.close(directory)
 
@@ -131,7 +131,7 @@ def _open_console(spec: Spec, channel: Channel) -> None:
     ``/dev/console`` is the same terminal, for programs that look for it there.
     """
     assert spec.process is not None
-    with steps.step("open a terminal", call="open(2) /dev/pts/ptmx", chapter="container"):
+    with steps.step("open a terminal", call="open(2) /dev/pts/ptmx", chapter="rootfs"):
         master, slave, path = terminal.open_pair("/dev/pts/ptmx")
         channel.send({"console": True}, [master])
         os.close(master)
