@@ -55,7 +55,8 @@ def main(request: Request, fds: Sequence[int]) -> NoReturn:
     each of ``request["attach"]``, then sockets that hold published ports.
     """
     report = Channel(socket.socket(fileno=fds[0]))
-    _become_monitor(Path(request["directory"]).name)
+    directory: str = request["directory"]
+    _become_monitor(directory.rpartition("/")[2])
     ours, theirs = pair()
     if os.fork() == 0:
         starter.start(request, report, theirs)
@@ -63,7 +64,7 @@ def main(request: Request, fds: Sequence[int]) -> NoReturn:
     message, received = ours.receive()
     if message is None:  # the starter has told the daemon why
         os._exit(1)
-    monitor = Monitor(Path(request["directory"]), report, message, received)
+    monitor = Monitor(directory, report, message, received)
     clients = len(request["attach"])
     for wishes, fd in zip(request["attach"], fds[1:], strict=False):
         monitor.attach(monitor.init, wishes, fd)
@@ -122,7 +123,7 @@ class Monitor:
     """The state of one monitor: its container, its execs, who watches."""
 
     def __init__(
-        self, directory: Path, report: Channel, message: Request, fds: Sequence[int]
+        self, directory: str, report: Channel, message: Request, fds: Sequence[int]
     ) -> None:
         listener, log, index, *streams = fds
         self.directory = directory
@@ -193,7 +194,7 @@ class Monitor:
             "oom_killed": out_of_memory,
             "finished_at": now(),
         }
-        record(self.directory, self.state)
+        record(Path(self.directory), self.state)
         self._tell({"exited": self.state})
 
     def _close_held(self) -> None:
@@ -204,7 +205,7 @@ class Monitor:
     def _say_goodbye(self) -> None:
         """Give clients the rest of the output; a client that does not take it is left behind."""
         self.loop.watch(self.listener, 0, lambda _: None)
-        (self.directory / SOCKET).unlink(missing_ok=True)
+        Path(self.directory, SOCKET).unlink(missing_ok=True)
         everybody = [self.init, *self.execs.values()]
         for task in everybody:
             task.streams.finish()

@@ -10,6 +10,7 @@ MiniDock's own figures are shown.
 Run it as root: ``python -m tests.bench [ROUNDS]``.
 """
 
+import compileall
 import contextlib
 import gzip
 import os
@@ -200,6 +201,7 @@ def _parent(pid: int) -> int:
 # %% The benchmarks
 def main(rounds: int) -> int:
     """Run them all; 1 if a target is missed."""
+    compileall.compile_dir("minidock", quiet=1)  # as an installation would be
     with tempfile.TemporaryDirectory(prefix="minidock-bench-", dir="/var/lib") as name:
         directory = Path(name)
         archives = {}
