@@ -167,20 +167,29 @@ class _Tree:
         name: str,
     ) -> None:
         _check_attributes(member)
-        if not (member.isdir() and _is_directory(directory, name)):
+        if member.isdir():
+            _make_directory(directory, name)
+            self._directories[f"{parent}/{name}"] = member
+            _dress(member, directory, name)
+            return
+        try:
+            self._make_new(source, member, directory, name)
+        except FileExistsError:  # of this layer, or (vfs) of one below; seldom, so no look before
             remove_entry(directory, name)
+            self._make_new(source, member, directory, name)
+
+    def _make_new(
+        self, source: tarfile.TarFile, member: tarfile.TarInfo, directory: int, name: str
+    ) -> None:
+        """Anything but a directory. Raises :class:`FileExistsError` if there is one of the name."""
         if member.isreg():
             self._make_file(source, member, directory, name)
             return
-        if member.isdir():
-            with suppress(FileExistsError):
-                os.mkdir(name, 0o700, dir_fd=directory)
-            self._directories[f"{parent}/{name}"] = member
-        elif member.issym():
-            os.symlink(member.linkname, name, dir_fd=directory)
-        elif member.islnk():
+        if member.islnk():
             self._link(member, directory, name)
             return
+        if member.issym():
+            os.symlink(member.linkname, name, dir_fd=directory)
         elif member.ischr() or member.isblk() or member.isfifo():
             _make_node(member, directory, name)
         else:
@@ -312,6 +321,16 @@ def _set_attributes(member: tarfile.TarInfo, fd: int) -> None:
         name = key[len(XATTR) :]
         with suppress(OSError):  # the file system here may not have that kind
             os.setxattr(fd, name, value.encode("utf-8", "surrogateescape"))
+
+
+def _make_directory(directory: int, name: str) -> None:
+    """A directory that is there already stays, with what is in it; anything else makes room."""
+    try:
+        os.mkdir(name, 0o700, dir_fd=directory)
+    except FileExistsError:
+        if not _is_directory(directory, name):
+            remove_entry(directory, name)
+            os.mkdir(name, 0o700, dir_fd=directory)
 
 
 def _is_directory(directory: int, name: str) -> bool:

@@ -38,6 +38,8 @@ def relax(schema: Any) -> Any:
         return [relax(item) for item in schema]
     if not isinstance(schema, dict):
         return schema
+    if "MemorySwappiness" in schema:  # dockerd answers null, and so do we
+        schema = {**schema, "MemorySwappiness": {}}
     relaxed = {
         key: relax(value) for key, value in schema.items() if key not in ("format", "example")
     }
