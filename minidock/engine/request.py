@@ -47,6 +47,8 @@ def complete(body: Body, image: Image) -> tuple[Body, Body]:
     host["Binds"] = host["Binds"] or []
     if host["PidsLimit"] in (0, -1):
         host["PidsLimit"] = None
+    if not host["LogConfig"].get("Type"):
+        host["LogConfig"] = {"Type": "json-file", "Config": {}}
     if host["MemorySwappiness"] == -1:  # how the docker command line says "as it is"
         host["MemorySwappiness"] = None
     return config, host
