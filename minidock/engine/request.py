@@ -37,7 +37,7 @@ def complete(body: Body, image: Image) -> tuple[Body, Body]:
     """
     given = {key: value for key, value in body.items() if key not in _NOT_CONFIG}
     config = _merge(given, image)
-    host = {**_HOST_DEFAULTS, **_without_null(body.get("HostConfig") or {})}
+    host = {**_HOST_DEFAULTS, **_without_empty(body.get("HostConfig") or {})}
     _check_config(config)
     _check_supported(host)
     _check_resources(host)
@@ -59,6 +59,12 @@ _NOT_CONFIG = ("HostConfig", "NetworkingConfig")
 
 def _without_null(values: Body) -> Body:
     return {key: value for key, value in values.items() if value is not None}
+
+
+def _without_empty(values: Body) -> Body:
+    """An empty string means "as usual", too, where the usual is something."""
+    given = _without_null(values)
+    return {key: value for key, value in given.items() if value != ""}
 
 
 # %% Completing the configuration from the image's
