@@ -216,8 +216,11 @@ def _check_supported(host: Body) -> None:
     for option in host["SecurityOpt"]:
         if not option.replace(":", "=").startswith(_SECURITY_OPTIONS):
             raise NotSupported(f"--security-opt {option} is not supported by MiniDock")
-    if host["UsernsMode"] not in ("", "host", "private"):
-        raise InvalidParameter(f"invalid user namespace mode: {host['UsernsMode']}")
+    if host["UsernsMode"] not in ("", "host"):
+        raise NotSupported(
+            f"--userns {host['UsernsMode']} is not supported by MiniDock (only host): its layers"
+            " belong to the host's root"
+        )
     for mode, allowed in (
         ("IpcMode", "private shareable none host"),
         ("PidMode", "host"),
