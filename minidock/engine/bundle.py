@@ -29,11 +29,6 @@ INIT_PROGRAM = "/usr/bin/tini-static"
 INIT_TARGET = "/sbin/docker-init"
 DEFAULT_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
-CONTAINER_ID_RANGE = (
-    100000,
-    65536,
-)  # `--userns private`: first id on the host, how many
-
 
 # %% The whole specification
 def specification(
@@ -45,8 +40,6 @@ def specification(
     ``None`` is shared with the host.
     """
     host = container.host_config
-    private_user = host["UsernsMode"] == "private"
-    mapping = oci.IDMapping(CONTAINER_ID_RANGE[1], 0, CONTAINER_ID_RANGE[0])
     wanted = {kind: path for kind, path in namespaces.items() if path is not None}
     privileged = host["Privileged"]
     return oci.Spec(
@@ -58,8 +51,6 @@ def specification(
         mounts=(*_standard_mounts(container), *_own_mounts(container)),
         linux=oci.Linux(
             namespaces=tuple(oci.Namespace(kind, path) for kind, path in wanted.items()),
-            uid_mappings=(mapping,) if private_user else (),
-            gid_mappings=(mapping,) if private_user else (),
             devices=_devices(host),
             cgroups_path=f"/minidock/{container.id}",
             resources=_resources(host),
@@ -79,8 +70,7 @@ def _paths(asked: list[str] | None, default: tuple[str, ...], privileged: bool) 
 def _sysctls(host: dict[str, Any], wanted: dict[str, str]) -> dict[str, str]:
     """In its own network namespace anybody may ping and listen on port 80: it is nobody else's."""
     ours = {}
-    shared = host["UsernsMode"] == "private" or host["NetworkMode"].startswith("container:")
-    if "network" in wanted and not shared:
+    if "network" in wanted and not host["NetworkMode"].startswith("container:"):
         ours["net.ipv4.ip_unprivileged_port_start"] = "0"
         ours["net.ipv4.ping_group_range"] = "0 2147483647"
     return {**ours, **host["Sysctls"]}

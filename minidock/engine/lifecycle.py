@@ -148,8 +148,6 @@ class Lifecycle:
             kinds["network"] = str(self.paths.netns / container.id)
         if host["NetworkMode"] == "host" and host["UTSMode"] == "":
             kinds["uts"] = ""
-        if host["UsernsMode"] == "private":
-            kinds["user"] = ""
         return kinds
 
     # %% Network
