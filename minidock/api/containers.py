@@ -130,16 +130,14 @@ def attach(engine: Engine, request: Request, ref: str) -> Response:
     """``docker attach``: from here on the connection is the container's."""
     terminal = engine.tty(ref)
     request.body.drain()
-    client, early = request.connection.hijack(request, RAW if terminal else FRAMED)
     engine.attach(
         ref,
-        client,
+        lambda: request.connection.hijack(request, RAW if terminal else FRAMED),
         stdin=request.flag("stdin"),
         stdout=request.flag("stdout"),
         stderr=request.flag("stderr"),
         logs=request.flag("logs"),
         stream=request.flag("stream"),
-        early=early,
     )
     return Response(taken=True)
 

@@ -332,39 +332,43 @@ class Engine:
     def attach(
         self,
         ref: str,
-        client: socket.socket,
+        accept: Callable[[], tuple[socket.socket, bytes]],
         *,
         stdin: bool,
         stdout: bool,
         stderr: bool,
         logs: bool,
         stream: bool,
-        early: bytes,
     ) -> None:
-        """Hand ``client`` over to the container's monitor, or keep it until the container starts."""
+        """Hand a client over to the container's monitor, or keep it until the container starts.
+
+        ``accept`` tells the client that it is attached, and gives its connection
+        and what it has sent already. It is called under the container's lock: a
+        client that has been told may start the container at once, and must not
+        get in before we have noted it down.
+        """
         container = self.find(ref)
-        if logs:
-            selection = log_reader.Selection(stdout=stdout, stderr=stderr)
-            for piece in log_reader.read(container, selection):
-                client.sendall(piece)
-        if not stream:
-            client.close()
-            return
-        wants = {
-            "request": "attach",
-            "stdin": stdin and bool(container.config["OpenStdin"]),
-            "stdout": stdout,
-            "stderr": stderr,
-            "early": early.decode("latin-1"),
-        }
         with container.lock:
-            if not container.running:
+            client, early = accept()
+            wants = {
+                "request": "attach",
+                "stdin": stdin and bool(container.config["OpenStdin"]),
+                "stdout": stdout,
+                "stderr": stderr,
+                "early": early.decode("latin-1"),
+            }
+            if logs:
+                selection = log_reader.Selection(stdout=stdout, stderr=stderr)
+                for piece in log_reader.read(container, selection):
+                    client.sendall(piece)
+            if stream and not container.running:
                 container.pending.append(Pending(wants, client))
                 return
-        try:
-            ask(container, wants, [client.fileno()])
-        finally:
-            client.close()
+            try:
+                if stream:
+                    ask(container, wants, [client.fileno()])
+            finally:
+                client.close()
         self.lifecycle.tell(container, "attach")
 
     def resize(self, ref: str, height: int, width: int) -> None:
