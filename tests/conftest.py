@@ -11,7 +11,6 @@ import pytest
 
 from tests import leaks
 
-
 # %% What the host's own tools make at their first use
 NETNS = Path("/run/netns")
 

@@ -37,14 +37,22 @@ def complete(body: Body, image: Image) -> tuple[Body, Body]:
     """
     given = {key: value for key, value in body.items() if key not in _NOT_CONFIG}
     config = _merge(given, image)
+    config |= _of_endpoint(body)
     host = {**_HOST_DEFAULTS, **_without_empty(body.get("HostConfig") or {})}
     _check_config(config)
     _check_supported(host)
-    _check_resources(host)
+    check_resources(host)
     _check_network(host)
     capabilities.select(host["CapAdd"], host["CapDrop"], host["Privileged"])
     host["Mounts"] = _mounts(host)
+    for target in body.get("Volumes") or {}:
+        if target not in [mount["Target"] for mount in host["Mounts"]]:
+            raise NotSupported(
+                f"anonymous volumes are not supported by MiniDock: {target} (want /host:/target)"
+            )
     host["Binds"] = host["Binds"] or []
+    if host["Memory"] > 0 and not host["MemorySwap"]:
+        host["MemorySwap"] = 2 * host["Memory"]  # Docker's default: as much swap as memory
     if host["PidsLimit"] in (0, -1):
         host["PidsLimit"] = None
     if not host["LogConfig"].get("Type"):
@@ -128,12 +136,32 @@ def _check_config(config: Body) -> None:
         raise InvalidParameter(
             f"the working directory '{directory}' is invalid, it needs to be an absolute path"
         )
+    if config.get("Healthcheck") and config["Healthcheck"].get("Test") not in (None, [], ["NONE"]):
+        raise NotSupported("--health-cmd is not supported by MiniDock")
     hostname = config["Hostname"]
     if len(hostname) > 63 or (hostname and not _HOSTNAME.match(hostname)):
         raise InvalidParameter(f"invalid hostname format: {hostname}")
     for entry in config["Env"]:
         if entry.startswith("=") or "\0" in entry:
             raise InvalidParameter(f"invalid environment variable: {entry!r}")
+
+
+def _of_endpoint(body: Body) -> Body:
+    """What a client says about its network in ``NetworkingConfig``: of the bridge, only a MAC address."""
+    found: Body = {}
+    endpoints = (body.get("NetworkingConfig") or {}).get("EndpointsConfig") or {}
+    for endpoint in endpoints.values():
+        addresses = (endpoint or {}).get("IPAMConfig") or {}
+        for key, flag in (("IPv4Address", "--ip"), ("IPv6Address", "--ip6")):
+            if addresses.get(key):
+                raise NotSupported(
+                    f"{flag} is not supported by MiniDock: the bridge gives out the addresses"
+                )
+        if addresses.get("LinkLocalIPs"):
+            raise NotSupported("--link-local-ip is not supported by MiniDock")
+        if (endpoint or {}).get("MacAddress"):
+            found["MacAddress"] = endpoint["MacAddress"]
+    return found
 
 
 # %% What the host is asked for
@@ -184,19 +212,28 @@ _HOST_DEFAULTS: Body = {
     "UsernsMode": "",
 }
 
+_UNKNOWN_LIMITS = {
+    "BlkioWeight": "--blkio-weight",
+    "BlkioWeightDevice": "--blkio-weight-device",
+    "BlkioDeviceReadBps": "--device-read-bps",
+    "BlkioDeviceReadIOps": "--device-read-iops",
+    "BlkioDeviceWriteBps": "--device-write-bps",
+    "BlkioDeviceWriteIOps": "--device-write-iops",
+    "CpuRealtimePeriod": "--cpu-rt-period",
+    "CpuRealtimeRuntime": "--cpu-rt-runtime",
+}
+
 _REFUSED = {
     "VolumesFrom": "--volumes-from",
     "Links": "--link",
-    "BlkioWeight": "--blkio-weight",
-    "BlkioDeviceReadBps": "--device-read-bps",
-    "BlkioDeviceWriteBps": "--device-write-bps",
+    **_UNKNOWN_LIMITS,
     "DeviceRequests": "--gpus",
     "CgroupParent": "--cgroup-parent",
     "DeviceCgroupRules": "--device-cgroup-rule",
     "StorageOpt": "--storage-opt",
     "VolumeDriver": "--volume-driver",
-    "CpuRealtimePeriod": "--cpu-rt-period",
-    "CpuRealtimeRuntime": "--cpu-rt-runtime",
+    "Annotations": "--annotation",
+    "OomKillDisable": "--oom-kill-disable",
 }
 
 
@@ -208,9 +245,10 @@ def _check_supported(host: Body) -> None:
     for name, flag in _REFUSED.items():
         if host.get(name):
             raise NotSupported(f"{flag} is not supported by MiniDock")
-    policy = host["RestartPolicy"].get("Name") or "no"
-    if policy != "no":
-        raise NotSupported(f"restart policy {policy!r} is not supported by MiniDock (only 'no')")
+    if (host.get("Isolation") or "default") != "default":
+        raise InvalidParameter(f"invalid isolation '{host['Isolation']}' on linux")
+    _check_log(host["LogConfig"])
+    check_restart_policy(host["RestartPolicy"])
     if host["Runtime"] not in ("", "minidock"):
         raise InvalidParameter(f"unknown or invalid runtime name: {host['Runtime']}")
     for option in host["SecurityOpt"]:
@@ -230,8 +268,41 @@ def _check_supported(host: Body) -> None:
             raise InvalidParameter(f"invalid {mode[:3].upper()} mode: {value}")
 
 
+def refuse_unknown_limits(body: Body) -> None:
+    """The same for an update."""
+    for name, flag in _UNKNOWN_LIMITS.items():
+        if body.get(name):
+            raise NotSupported(f"{flag} is not supported by MiniDock")
+
+
+def _check_log(log: Body) -> None:
+    driver = log.get("Type") or "json-file"
+    if driver != "json-file":
+        raise InvalidParameter(
+            f"logger: no log driver named '{driver}' is registered (MiniDock has json-file)"
+        )
+    for option in log.get("Config") or {}:
+        raise NotSupported(f"--log-opt {option} is not supported by MiniDock")
+
+
+def check_restart_policy(policy: Body) -> None:
+    """Docker's rules and words."""
+    name, count = policy.get("Name") or "no", policy.get("MaximumRetryCount") or 0
+    if name not in ("no", "always", "on-failure", "unless-stopped"):
+        raise InvalidParameter(
+            f"invalid restart policy: unknown policy '{name}'; use one of 'no', 'always',"
+            " 'on-failure', or 'unless-stopped'"
+        )
+    if count and name != "on-failure":
+        raise InvalidParameter(
+            "invalid restart policy: maximum retry count can only be used with 'on-failure'"
+        )
+    if count < 0:
+        raise InvalidParameter("invalid restart policy: maximum retry count cannot be negative")
+
+
 # %% Limits
-def _check_resources(host: Body) -> None:
+def check_resources(host: Body) -> None:
     """Docker's bounds, in Docker's words."""
     memory, swap = host["Memory"], host["MemorySwap"]
     if 0 < memory < MINIMUM_MEMORY:
