@@ -7,9 +7,9 @@ What a copy means depends on what is there, and the rules are those of
 does not exist, under that name; and ``SOURCE/.`` is what is *in* a
 directory, not the directory.
 
-The trap is the archive that comes from a container: it was made by a
-program that we do not trust, and we may be root. What would leave the
-destination, by ``..`` or by a link, is refused.
+The trap is the archive that comes from a container: what is in it was made
+by a program that we do not trust, and we may be root
+(:mod:`minidock.transfer` is careful).
 
 **See:** docker/cli ``cli/command/container/cp.go``; moby ``pkg/archive/copy.go``.
 """
@@ -24,8 +24,8 @@ from typing import IO, Any, BinaryIO, cast
 from urllib.parse import quote
 
 from minidock.cli.flags import Flag, PlainError, need, parse, usage
-from minidock.client import Client
-from minidock.errors import NotFound
+from minidock.client import Answer, Client
+from minidock.errors import InvalidParameter, NotFound
 
 FLAGS = [
     Flag("archive", "a", "bool", "Archive mode (copy all uid/gid information)"),
@@ -103,9 +103,29 @@ def copy_out(client: Client, container: str, path: str, target: str, follow: boo
         raise PlainError(
             f"invalid output path: directory {os.path.dirname(os.path.abspath(target))!r} does not exist"
         )
-    answer = client.open("GET", query)
-    with tarfile.open(fileobj=cast(IO[bytes], _Pieces(answer.pieces())), mode="r|") as archive:
-        _extract(archive, target, into, only_content=path.endswith("/."))
+    _take_out(client.open("GET", query), target, into, only_content=path.endswith("/."))
+
+
+def _take_out(answer: Answer, target: str, into: bool, only_content: bool) -> None:
+    """Unpack; the first part of every member's name is what was asked for, or what it is to be called."""
+    from minidock.transfer import PATH, unpack
+
+    base, name = (target, None) if into else os.path.split(os.path.abspath(target))
+
+    def rename(parts: list[str]) -> list[str]:
+        below = parts if only_content else parts[1:]  # of `PATH/.` the first part is a dot
+        first = [name] if name else [] if only_content else parts[:1]
+        return [*first, *below]
+
+    owner = os.geteuid(), os.getegid()
+    root = os.open(base, PATH | os.O_DIRECTORY)
+    try:
+        archive = cast(BinaryIO, _Pieces(answer.pieces()))
+        unpack(archive, root, keep_kind=True, rename=rename, owner=owner)
+    except InvalidParameter as error:
+        raise PlainError(str(error)) from None
+    finally:
+        os.close(root)
 
 
 def _to_stdout(client: Client, query: str) -> None:
@@ -132,42 +152,6 @@ class _Pieces:
         return data
 
 
-def _extract(archive: tarfile.TarFile, target: str, into: bool, only_content: bool) -> None:
-    """The first member is what was asked for; the others are below it."""
-    base = os.path.abspath(target)
-    first = None
-    for member in archive:
-        if first is None:
-            first = member.name
-            if member.isdir() and os.path.exists(base) and not into:
-                raise PlainError("cannot copy directory")
-        below = member.name[len(first.rstrip("/")) :].lstrip("/")
-        top = "" if only_content or not into else os.path.basename(first.rstrip("/"))
-        _extract_one(archive, member, os.path.join(base, top, below).rstrip("/"), base, first)
-
-
-def _extract_one(
-    archive: tarfile.TarFile, member: tarfile.TarInfo, place: str, base: str, first: str
-) -> None:
-    parent = os.path.realpath(os.path.dirname(place))
-    home = os.path.realpath(base if os.path.isdir(base) else os.path.dirname(base))
-    if (
-        parent != home
-        and not parent.startswith(home.rstrip("/") + "/")
-        or ".." in member.name.split("/")
-    ):
-        raise PlainError(f"{member.name}: leads out of {base}")
-    if member.islnk():
-        member.linkname = os.path.join(base, member.linkname[len(first) :].lstrip("/"))
-    if os.path.islink(place) or (os.path.isfile(place) and not member.isdir()):
-        os.unlink(place)
-    member.name = place
-    if os.geteuid() == 0:
-        member.uid, member.gid = os.geteuid(), os.getegid()
-        member.uname = member.gname = ""
-    archive.extract(member, "/", set_attrs=True, filter="fully_trusted")
-
-
 # %% Into a container
 def copy_in(client: Client, source: str, container: str, path: str, values: Any) -> None:
     """A path of ours, or an archive from stdin, to ``CONTAINER:PATH``."""
@@ -184,7 +168,7 @@ def copy_in(client: Client, source: str, container: str, path: str, values: Any)
     if not os.path.lexists(source):
         raise PlainError(f"lstat {os.path.abspath(source)}: no such file or directory")
     if not is_directory and path.endswith("/"):
-        raise PlainError("destination directory must exist")
+        raise PlainError("no such directory")
     content = source.endswith("/.") or os.path.basename(source) == "."
     whole = os.path.isdir(source) and not (os.path.islink(source) and not values["follow-link"])
     if whole and known is not None and not is_directory:
