@@ -14,17 +14,17 @@ worse than none.
 ``daemon/daemon_unix.go``, whose words the messages are.
 """
 
-import os
 import re
 from typing import Any
 
 from minidock import capabilities
+from minidock.engine.limits import UNKNOWN_LIMITS, check_resources, check_restart_policy
+from minidock.engine.mounts import mounts
 from minidock.errors import InvalidParameter, NotSupported
 from minidock.images import Image
 
 Body = dict[str, Any]
 
-MINIMUM_MEMORY = 6 * 1024 * 1024
 DEFAULT_SHM = 64 * 1024 * 1024
 
 
@@ -44,7 +44,7 @@ def complete(body: Body, image: Image) -> tuple[Body, Body]:
     check_resources(host)
     _check_network(host)
     capabilities.select(host["CapAdd"], host["CapDrop"], host["Privileged"])
-    host["Mounts"] = _mounts(host)
+    host["Mounts"] = mounts(host)
     for target in body.get("Volumes") or {}:
         if target not in [mount["Target"] for mount in host["Mounts"]]:
             raise NotSupported(
@@ -212,21 +212,10 @@ _HOST_DEFAULTS: Body = {
     "UsernsMode": "",
 }
 
-_UNKNOWN_LIMITS = {
-    "BlkioWeight": "--blkio-weight",
-    "BlkioWeightDevice": "--blkio-weight-device",
-    "BlkioDeviceReadBps": "--device-read-bps",
-    "BlkioDeviceReadIOps": "--device-read-iops",
-    "BlkioDeviceWriteBps": "--device-write-bps",
-    "BlkioDeviceWriteIOps": "--device-write-iops",
-    "CpuRealtimePeriod": "--cpu-rt-period",
-    "CpuRealtimeRuntime": "--cpu-rt-runtime",
-}
-
 _REFUSED = {
     "VolumesFrom": "--volumes-from",
     "Links": "--link",
-    **_UNKNOWN_LIMITS,
+    **UNKNOWN_LIMITS,
     "DeviceRequests": "--gpus",
     "CgroupParent": "--cgroup-parent",
     "DeviceCgroupRules": "--device-cgroup-rule",
@@ -268,13 +257,6 @@ def _check_supported(host: Body) -> None:
             raise InvalidParameter(f"invalid {mode[:3].upper()} mode: {value}")
 
 
-def refuse_unknown_limits(body: Body) -> None:
-    """The same for an update."""
-    for name, flag in _UNKNOWN_LIMITS.items():
-        if body.get(name):
-            raise NotSupported(f"{flag} is not supported by MiniDock")
-
-
 def _check_log(log: Body) -> None:
     driver = log.get("Type") or "json-file"
     if driver != "json-file":
@@ -283,64 +265,6 @@ def _check_log(log: Body) -> None:
         )
     for option in log.get("Config") or {}:
         raise NotSupported(f"--log-opt {option} is not supported by MiniDock")
-
-
-def check_restart_policy(policy: Body) -> None:
-    """Docker's rules and words."""
-    name, count = policy.get("Name") or "no", policy.get("MaximumRetryCount") or 0
-    if name not in ("no", "always", "on-failure", "unless-stopped"):
-        raise InvalidParameter(
-            f"invalid restart policy: unknown policy '{name}'; use one of 'no', 'always',"
-            " 'on-failure', or 'unless-stopped'"
-        )
-    if count and name != "on-failure":
-        raise InvalidParameter(
-            "invalid restart policy: maximum retry count can only be used with 'on-failure'"
-        )
-    if count < 0:
-        raise InvalidParameter("invalid restart policy: maximum retry count cannot be negative")
-
-
-# %% Limits
-def check_resources(host: Body) -> None:
-    """Docker's bounds, in Docker's words."""
-    memory, swap = host["Memory"], host["MemorySwap"]
-    if 0 < memory < MINIMUM_MEMORY:
-        raise InvalidParameter("Minimum memory limit allowed is 6MB")
-    if memory < 0:
-        raise InvalidParameter(f"invalid memory limit: {memory}")
-    if swap > 0 and not memory:
-        raise InvalidParameter("You should always set the Memory limit when using Memoryswap limit")
-    if 0 < swap < memory:
-        raise InvalidParameter("Minimum memoryswap limit should be larger than memory limit")
-    if memory and host["MemoryReservation"] > memory:
-        raise InvalidParameter("Minimum memory limit can not be less than memory reservation limit")
-    swappiness = host["MemorySwappiness"]
-    if swappiness is not None and not -1 <= swappiness <= 100:
-        raise InvalidParameter(
-            f"Invalid value: {swappiness}, valid memory swappiness range is 0-100"
-        )
-    cpus = os.cpu_count() or 1
-    if host["NanoCpus"] and not 10**7 <= host["NanoCpus"] <= cpus * 10**9:
-        raise InvalidParameter(
-            f"range of CPUs is from 0.01 to {cpus}.00, as there are only {cpus} CPUs available"
-        )
-    if host["NanoCpus"] and (host["CpuPeriod"] or host["CpuQuota"]):
-        raise InvalidParameter(
-            "Conflicting options: Nano CPUs and CPU Period/Quota cannot both be set"
-        )
-    if host["CpuPeriod"] and not 1000 <= host["CpuPeriod"] <= 1000000:
-        raise InvalidParameter(
-            "CPU cfs period can not be less than 1ms (i.e. 1000) or larger than 1s"
-        )
-    if host["CpuQuota"] > 0 and host["CpuQuota"] < 1000:
-        raise InvalidParameter("CPU cfs quota can not be less than 1ms (i.e. 1000)")
-    if not -1000 <= host["OomScoreAdj"] <= 1000:
-        raise InvalidParameter(
-            f"Invalid value {host['OomScoreAdj']}, range for oom score adj is [-1000, 1000]"
-        )
-    if host["ShmSize"] < 0:
-        raise InvalidParameter("SHM size can not be less than 0")
 
 
 # %% The network
@@ -354,100 +278,3 @@ def _check_network(host: Body) -> None:
         host["PortBindings"] = {}  # as Docker: published ports are discarded in these modes
     if host["AutoRemove"] and (host["RestartPolicy"].get("Name") or "no") != "no":
         raise InvalidParameter("can't create 'AutoRemove' container with restart policy")
-
-
-# %% Mounts: -v, --mount and --tmpfs become one list
-def _mounts(host: Body) -> list[Body]:
-    """``Binds``, ``Mounts`` and ``Tmpfs`` as one list in the form of the API's ``Mounts``."""
-    mounts = [_bind(text) for text in host["Binds"] or []]
-    mounts += [_mount(entry) for entry in host["Mounts"] or []]
-    mounts += [
-        {"Type": "tmpfs", "Target": target, "Options": options}
-        for target, options in (host["Tmpfs"] or {}).items()
-    ]
-    seen: set[str] = set()
-    for mount in mounts:
-        target = os.path.normpath(mount["Target"])
-        if not target.startswith("/") or target == "/":
-            problem = "must be absolute" if target != "/" else "can't be '/'"
-            raise InvalidParameter(
-                f"invalid mount path: '{mount['Target']}': destination {problem}"
-            )
-        if target in seen:
-            raise InvalidParameter(f"Duplicate mount point: {target}")
-        seen.add(target)
-    return sorted(mounts, key=lambda mount: mount["Target"].count("/"))
-
-
-_BIND_MODES = {
-    "rw",
-    "ro",
-    "z",
-    "Z",
-    "rprivate",
-    "private",
-    "rslave",
-    "slave",
-    "rshared",
-    "shared",
-}
-
-
-def _bind(text: str) -> Body:
-    """``SOURCE:TARGET[:MODE]``; a source that is missing will be made, as Docker does for ``-v``."""
-    source, _, rest = text.partition(":")
-    target, _, mode = rest.partition(":")
-    if not target:
-        raise NotSupported(
-            f"anonymous volumes are not supported by MiniDock: {text} (want /host:/target)"
-        )
-    if not source.startswith("/"):
-        raise NotSupported(
-            f"named volumes are not supported by MiniDock: {text} (want /host:/target)"
-        )
-    words = [word for word in mode.split(",") if word]
-    for word in words:
-        if word not in _BIND_MODES:
-            raise InvalidParameter(f"invalid mode: {mode}")
-    propagation = next((word for word in words if word not in ("rw", "ro", "z", "Z")), "rprivate")
-    return {
-        "Type": "bind",
-        "Source": source,
-        "Target": target,
-        "ReadOnly": "ro" in words,
-        "Mode": mode,
-        "Create": True,
-        "Propagation": propagation,
-    }
-
-
-def _mount(entry: Body) -> Body:
-    """One of ``--mount``; here a missing source is an error, as Docker has it."""
-    kind, source = entry.get("Type"), entry.get("Source", "")
-    if not entry.get("Target"):
-        raise InvalidParameter(
-            f'invalid mount config for type "{kind}": field Target must not be empty'
-        )
-    if kind == "bind":
-        options = entry.get("BindOptions") or {}
-        create = bool(options.get("CreateMountpoint"))
-        if not create and not os.path.exists(source):
-            raise InvalidParameter(
-                f'invalid mount config for type "bind": bind source path does not exist: {source}'
-            )
-        return {
-            "Type": "bind",
-            "Source": source,
-            "Target": entry["Target"],
-            "ReadOnly": bool(entry.get("ReadOnly")),
-            "Create": create,
-            "Propagation": options.get("Propagation") or "rprivate",
-        }
-    if kind == "tmpfs":
-        options = entry.get("TmpfsOptions") or {}
-        words = [f"size={options['SizeBytes']}"] if options.get("SizeBytes") else []
-        words += [f"mode={options['Mode']:o}"] if options.get("Mode") else []
-        return {"Type": "tmpfs", "Target": entry["Target"], "Options": ",".join(words)}
-    raise NotSupported(
-        f"mounts of type {kind!r} are not supported by MiniDock (only bind and tmpfs)"
-    )

@@ -15,7 +15,7 @@ about the whole.
 from typing import Any
 
 from minidock import cgroups
-from minidock.engine import bundle, request
+from minidock.engine import bundle, limits
 from minidock.engine.container import Container
 from minidock.engine.monitors import ask
 from minidock.errors import Conflict, InvalidParameter
@@ -64,15 +64,15 @@ def _asked(body: Body) -> Body:
 
 
 def _check(container: Container, host: Body, body: Body) -> None:
-    request.refuse_unknown_limits(body)
+    limits.refuse_unknown_limits(body)
     swap = host["MemorySwap"]
     if body.get("Memory") and not body.get("MemorySwap") and 0 < swap < host["Memory"]:
         raise InvalidParameter(
             "Memory limit should be smaller than already set memoryswap limit, update the"
             " memoryswap at the same time"
         )
-    request.check_resources(host)
-    request.check_restart_policy(host["RestartPolicy"])
+    limits.check_resources(host)
+    limits.check_restart_policy(host["RestartPolicy"])
     if host["AutoRemove"] and host["RestartPolicy"]["Name"] != "no":
         raise InvalidParameter(
             "Restart policy cannot be updated because AutoRemove is enabled for the container"

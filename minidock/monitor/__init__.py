@@ -37,11 +37,11 @@ from minidock.monitor.journal import STDERR, STDOUT, Writer
 from minidock.monitor.restart import Restarts
 from minidock.monitor.starter import SOCKET, STATE, Pipes, Request, record
 from minidock.monitor.streams import READ, Loop, Streams
+from minidock.monitor.task import Task
 from minidock.runtime.container import exit_status
 from minidock.runtime.execute import execute
 from minidock.runtime.sync import Channel, describe, pair
 from minidock.spec.timestamp import now
-from minidock.terminal import set_size
 
 __all__ = ["SOCKET", "STATE", "main"]
 
@@ -82,41 +82,6 @@ def _become_monitor(container_id: str) -> None:
     name = os.open("/proc/self/comm", os.O_WRONLY | os.O_CLOEXEC)
     os.write(name, f"md {container_id[:12]}".encode())
     os.close(name)
-
-
-# %% One program that we are the parent of
-class Task:
-    """The container's first process, or one added by exec."""
-
-    def __init__(self, streams: Streams) -> None:
-        self.streams = streams
-        self.pid = 0
-        self.console: int | None = None
-        self.status: int | None = None
-        self.deadline = float("inf")
-        self.finish: Callable[[], None] = lambda: None
-
-    def connect(self, pid: int, ours: Sequence[int], terminal: bool, stdin: bool) -> None:
-        """It runs as ``pid``; ``ours`` are the terminal's master, or our ends of its pipes."""
-        self.pid = pid
-        if terminal:
-            (self.console,) = ours
-            self.streams.open({ours[0]: STDOUT}, ours[0] if stdin else None, terminal=True)
-        else:
-            sources = {ours[0]: STDOUT, ours[1]: STDERR}
-            self.streams.open(sources, ours[2] if stdin else None, terminal=False)
-
-    def resize(self, height: int, width: int) -> None:
-        """The client's window has another size."""
-        if self.console is not None and self.streams.open_sources:
-            set_size(self.console, height, width)
-
-    @property
-    def over(self) -> bool:
-        """It has died, and all that it wrote has been read (or we have waited long enough)."""
-        if self.status is None:
-            return False
-        return not self.streams.open_sources or time.monotonic() > self.deadline
 
 
 # %% The monitor

@@ -183,6 +183,28 @@ def test_crash_recovery(network: Network, tmp_path: Path) -> None:
     assert veth_name(lost) not in shell("ip -o link")
 
 
+def forwarding() -> str:
+    return Path("/proc/sys/net/ipv4/ip_forward").read_text().strip()
+
+
+def test_forwarding_is_given_back_by_the_last_who_needs_it(host: None, tmp_path: Path) -> None:
+    shell("echo 0 > /proc/sys/net/ipv4/ip_forward")
+    paths = Paths(tmp_path / "root", tmp_path / "run")
+    one, two = (Network(paths, f"t{secrets.token_hex(4)}", f"10.9.{n}.0/24") for n in (1, 2))
+    one.ensure()
+    two.ensure()
+    assert forwarding() == "1"
+    one.shutdown()
+    assert forwarding() == "1"  # the other still needs it
+    two.shutdown()
+    assert forwarding() == "0"
+    shell("echo 1 > /proc/sys/net/ipv4/ip_forward")
+    one._ready = False
+    one.ensure()
+    one.shutdown()
+    assert forwarding() == "1"  # it was on before us
+
+
 def test_small_subnet_is_exhausted(host: None, tmp_path: Path) -> None:
     paths = Paths(tmp_path / "root", tmp_path / "run")
     small = Network(paths, f"t{secrets.token_hex(4)}", "10.9.8.0/29")
