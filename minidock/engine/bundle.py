@@ -219,7 +219,7 @@ def _devices(host: dict[str, Any]) -> tuple[oci.Device, ...]:
         try:
             status = os.stat(source)
         except OSError as error:
-            reason = error.strerror
+            reason = (error.strerror or "").lower()
             raise InvalidParameter(
                 f'error gathering device information while adding custom device "{source}": {reason}'
             ) from None

@@ -10,6 +10,7 @@ one that runs.
 """
 
 import os
+from pathlib import Path
 from typing import Any
 
 from minidock.errors import InvalidParameter, NotSupported
@@ -48,9 +49,13 @@ def check_resources(host: Body) -> None:
     if memory < 0:
         raise InvalidParameter(f"invalid memory limit: {memory}")
     if swap > 0 and not memory:
-        raise InvalidParameter("You should always set the Memory limit when using Memoryswap limit")
+        raise InvalidParameter(
+            "You should always set the Memory limit when using Memoryswap limit, see usage"
+        )
     if 0 < swap < memory:
-        raise InvalidParameter("Minimum memoryswap limit should be larger than memory limit")
+        raise InvalidParameter(
+            "Minimum memoryswap limit should be larger than memory limit, see usage"
+        )
     if memory and host["MemoryReservation"] > memory:
         raise InvalidParameter("Minimum memory limit can not be less than memory reservation limit")
     swappiness = host["MemorySwappiness"]
@@ -63,22 +68,50 @@ def check_resources(host: Body) -> None:
         raise InvalidParameter(
             f"range of CPUs is from 0.01 to {cpus}.00, as there are only {cpus} CPUs available"
         )
-    if host["NanoCpus"] and (host["CpuPeriod"] or host["CpuQuota"]):
-        raise InvalidParameter(
-            "Conflicting options: Nano CPUs and CPU Period/Quota cannot both be set"
-        )
+    for key, what in (("CpuPeriod", "CPU Period"), ("CpuQuota", "CPU Quota")):
+        if host["NanoCpus"] and host[key]:
+            raise InvalidParameter(f"Conflicting options: Nano CPUs and {what} cannot both be set")
     if host["CpuPeriod"] and not 1000 <= host["CpuPeriod"] <= 1000000:
         raise InvalidParameter(
-            "CPU cfs period can not be less than 1ms (i.e. 1000) or larger than 1s"
+            "CPU cfs period can not be less than 1ms (i.e. 1000) or larger than 1s (i.e. 1000000)"
         )
     if host["CpuQuota"] > 0 and host["CpuQuota"] < 1000:
         raise InvalidParameter("CPU cfs quota can not be less than 1ms (i.e. 1000)")
+    for kind in ("cpus", "mems"):
+        _check_set(kind, host[f"Cpuset{kind.title()}"])
     if not -1000 <= host["OomScoreAdj"] <= 1000:
         raise InvalidParameter(
             f"Invalid value {host['OomScoreAdj']}, range for oom score adj is [-1000, 1000]"
         )
     if host["ShmSize"] < 0:
         raise InvalidParameter("SHM size can not be less than 0")
+
+
+# %% Processors and memory nodes by number
+def _check_set(kind: str, asked: str) -> None:
+    """``0-2,5``: which there are, the kernel says in the same way."""
+    name, file = ("CPUs", "cpu/online") if kind == "cpus" else ("memory nodes", "node/online")
+    try:
+        wanted = members(asked)
+    except ValueError:
+        raise InvalidParameter(
+            f"Invalid value {asked} for cpuset {kind}: invalid format: {asked}"
+        ) from None
+    path = Path("/sys/devices/system", file)
+    there = path.read_text().strip() if path.exists() else "0"
+    if not wanted <= members(there):
+        raise InvalidParameter(
+            f"Requested {name} are not available - requested {asked}, available: {there}"
+        )
+
+
+def members(text: str) -> set[int]:
+    """The numbers of ``0-2,5``. Raises :class:`ValueError`."""
+    found: set[int] = set()
+    for word in filter(None, text.split(",")):
+        first, dash, last = word.partition("-")
+        found.update(range(int(first), int(last if dash else first) + 1))
+    return found
 
 
 # %% Restart policies
