@@ -116,7 +116,7 @@ class Lifecycle:
         root = self.driver.mount(chains, container.directory)
         ports = self.cables.connect(container)
         namespaces = self._namespaces(container, others)
-        hostname = self.cables.write_files(container)
+        hostname = self.cables.write_files(container, _joined(container, others))
         with steps.step("write the bundle", call="rename(2) config.json", chapter="run") as step:
             spec = bundle.specification(container, root, hostname, namespaces)
             write_json(container.directory / "config.json", encode(spec), durable=False)
@@ -338,6 +338,12 @@ class Lifecycle:
 
 
 # %% Small decisions
+def _joined(container: Container, others: Others) -> Container | None:
+    """The container whose network it joins, if any."""
+    kind, _, name = container.host_config["NetworkMode"].partition(":")
+    return others(name) if kind == "container" else None
+
+
 def _status_of(error: BaseException) -> int:
     """The exit status that ``inspect`` shows for a container that could not start."""
     if isinstance(error, CommandNotFound):
