@@ -289,6 +289,8 @@ def print_messages(answer: Answer) -> None:
     for line in answer.lines():
         message = json.loads(line)
         if "error" in message:
-            raise Unavailable(message["error"])
+            error = Unavailable(message["error"])
+            error.from_daemon = True
+            raise error
         text = message.get("stream") or message.get("status", "")
         print(text.rstrip("\n"))
