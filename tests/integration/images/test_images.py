@@ -23,6 +23,7 @@ import pytest
 from minidock.errors import Conflict, HostileArchive, InvalidParameter, MiniDockError, NotFound
 from minidock.images import Images, bootstrap
 from minidock.images import load as loader
+from minidock.images.image import summary
 from minidock.paths import Paths
 from minidock.unionfs import choose
 
@@ -274,7 +275,7 @@ def test_another_process_changes_the_store(images: Images, tmp_path: Path) -> No
 def test_the_shapes_of_the_api(images: Images) -> None:
     load(images, saved(["app:1"], ONE, TWO))
     image = images.get("app:1")
-    inspect, summary = image.inspect(), image.summary()
+    inspect, summary = images.inspect(image.id), summary(image)
     assert inspect["Id"] == summary["Id"] == image.id
     assert inspect["RepoTags"] == summary["RepoTags"] == ["app:1"]
     assert inspect["Config"]["Cmd"] == ["sh"]
@@ -348,7 +349,7 @@ def test_import(images: Images) -> None:
     assert run_.cmd == ("/bin/sh", "-c", "echo hi")
     assert run_.entrypoint == ("/x", "y")
     assert (run_.exposed_ports, run_.user) == ({"80/tcp": {}}, "me")
-    assert image.inspect()["Comment"] == "by me"
+    assert images.inspect(image.id)["Comment"] == "by me"
     assert run("skopeo", "inspect", f"oci:{images.store.root}:docker.io/library/made:latest")
     with pytest.raises(InvalidParameter):
         images.import_rootfs(io.BytesIO(ONE), "made", ["RUN x"], "")
