@@ -85,7 +85,7 @@ def _import(engine: Engine, request: Request) -> Response:
         raise NotSupported("import from a URL is not supported by MiniDock: fetch it first")
     name, tag = request.query.get("repo", ""), request.query.get("tag", "")
     reference = (f"{name}:{tag}" if tag else name) or None
-    changes = [request.query["changes"]] if request.query.get("changes") else []
+    changes = request.values("changes")
 
     def work(body: BinaryIO, say: Any) -> None:
         message = request.query.get("message", "")

@@ -108,7 +108,7 @@ def container_config(image: Image) -> Body:
 # %% The long form: docker image inspect
 def inspect(image: Image, driver: str, data: Mapping[str, str] | None) -> Body:
     """The API's ``ImageInspect``; ``driver`` and ``data`` say where its layers lie."""
-    known = image.document
+    known, diff_ids = image.document, image.config.rootfs.diff_ids
     return {
         "Id": image.id,
         "RepoTags": image.tags,
@@ -125,7 +125,7 @@ def inspect(image: Image, driver: str, data: Mapping[str, str] | None) -> Body:
         **({"OsVersion": known["os.version"]} if known.get("os.version") else {}),
         "Size": image.size,
         "GraphDriver": {"Name": driver, "Data": data},
-        "RootFS": {"Type": "layers", "Layers": list(image.config.rootfs.diff_ids)},
+        "RootFS": {"Type": "layers", **({"Layers": list(diff_ids)} if diff_ids else {})},
         "Metadata": {"LastTagTime": ZERO},
     }
 

@@ -275,15 +275,15 @@ def test_another_process_changes_the_store(images: Images, tmp_path: Path) -> No
 def test_the_shapes_of_the_api(images: Images) -> None:
     load(images, saved(["app:1"], ONE, TWO))
     image = images.get("app:1")
-    inspect, summary = images.inspect(image.id), summary(image)
-    assert inspect["Id"] == summary["Id"] == image.id
-    assert inspect["RepoTags"] == summary["RepoTags"] == ["app:1"]
+    inspect, short = images.inspect(image.id), summary(image)
+    assert inspect["Id"] == short["Id"] == image.id
+    assert inspect["RepoTags"] == short["RepoTags"] == ["app:1"]
     assert inspect["Config"]["Cmd"] == ["sh"]
     assert inspect["Created"] == "2024-01-01T00:00:00Z"
-    assert summary["Created"] == 1704067200
-    assert inspect["Size"] == summary["Size"] == 5001
+    assert short["Created"] == 1704067200
+    assert inspect["Size"] == short["Size"] == 5001
     assert inspect["RootFS"] == {"Type": "layers", "Layers": [digest(ONE), digest(TWO)]}
-    json.dumps([inspect, summary])
+    json.dumps([inspect, short])
 
 
 # %% Removing
