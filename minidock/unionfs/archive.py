@@ -58,7 +58,7 @@ class Whiteouts:
 
 # %% From tar to tree
 def extract(archive: BinaryIO, root: Path, whiteouts: Whiteouts) -> int:
-    """Extract an uncompressed tar below ``root``; returns the bytes of its files.
+    """Extract an uncompressed tar below ``root``; returns the bytes of its files and links.
 
     Raises :class:`HostileArchive`, naming the entry, for one that leaves the
     tree, is a device no container has, or is damaged.
@@ -222,6 +222,7 @@ class _Tree:
             return
         if member.issym():
             os.symlink(member.linkname, name, dir_fd=directory)
+            self.size += len(os.fsencode(member.linkname))  # what the kernel says is a link's size
         elif member.ischr() or member.isblk() or member.isfifo():
             _make_node(member, directory, name)
         else:
