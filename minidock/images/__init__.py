@@ -315,6 +315,7 @@ class Images:
         gone = [chain for chain in reversed(image.chains) if chain in swept]
         return [{"Deleted": image.id}, *({"Deleted": chain} for chain in gone)]
 
+    # %% Sweeping
     def _sweep(self) -> set[str]:
         """Forget the blobs and layers that no image needs; returns the layers' chain ids.
 

@@ -83,6 +83,7 @@ def load(archive: BinaryIO, store: Store, driver: Driver, say: Say | None = None
         return [_keep(one, store, driver, say) for one in found]
 
 
+# %% Unpacking it
 def _unpack(archive: BinaryIO, top: Path) -> None:
     """The files of the archive; links among them (``docker save`` has some) stay within."""
     try:
@@ -118,7 +119,7 @@ def _within(top: Path, parent: Path, member: tarfile.TarInfo) -> Path:
     return target
 
 
-# %% The two formats
+# %% What docker save writes
 def _docker(top: Path) -> Iterator[Found]:
     """``manifest.json``: a list of images, by paths."""
     entries = entry_of((top / "manifest.json").read_bytes())
@@ -128,6 +129,7 @@ def _docker(top: Path) -> Iterator[Found]:
         yield Found(_file(top, entry["Config"]), layers, names)
 
 
+# %% An OCI layout
 def _oci(top: Path) -> Iterator[Found]:
     """``index.json``: descriptors; one may be an index again, for many machines."""
     if not (top / "index.json").exists():
@@ -158,6 +160,7 @@ def _manifest(top: Path, descriptor: Descriptor) -> dict[str, Any] | None:
     return None
 
 
+# %% Trusting nothing
 def _list(value: Any) -> list[dict[str, Any]]:
     if not isinstance(value, list) or not all(isinstance(one, dict) for one in value):
         raise HostileArchive("damaged archive: a list of images was expected")

@@ -70,6 +70,7 @@ class Store:
         except FileNotFoundError:
             raise NotFound(f"no such blob: {digest}") from None
 
+    # %% Writing a blob
     def write(self, data: bytes) -> str:
         """Keep ``data``; returns its digest."""
         with self.writing() as blob:
@@ -157,6 +158,7 @@ class Store:
             manifests[:] = [one for one in manifests if one["digest"] not in digests]
 
 
+# %% Entries of the index
 def reference_of(entry: dict[str, Any]) -> str | None:
     """The name that an entry of an index gives."""
     with suppress(KeyError):

@@ -79,6 +79,7 @@ def extract(archive: BinaryIO, root: Path, whiteouts: Whiteouts) -> int:
     return tree.size
 
 
+# %% Where an archive ends
 class Header(tarfile.TarInfo):
     """A header that must be whole: tarfile takes a damaged one, or half of one, for the archive's end."""
 
@@ -123,6 +124,7 @@ class Forward:
                 raise HostileArchive("damaged archive: it ends within an entry")
 
 
+# %% The tree under construction
 class _Tree:
     """The tree under construction; keeps the directory of the last entry open, as entries come in order."""
 
@@ -229,6 +231,7 @@ class _Tree:
             raise HostileArchive(f"entry {member.name!r} is of unknown type {member.type!r}")
         _dress(member, directory, name)
 
+    # %% Files and hard links
     def _make_file(
         self, source: tarfile.TarFile, member: tarfile.TarInfo, directory: int, name: str
     ) -> None:
@@ -271,6 +274,7 @@ class _Tree:
         finally:
             os.close(there)
 
+    # %% Directories, once more
     def finish(self) -> None:
         """Directories last: what was made in them has changed their times."""
         for path, member in self._directories.items():
@@ -298,7 +302,7 @@ class _Tree:
 _BENEATH = Resolve.BENEATH | Resolve.NO_SYMLINKS | Resolve.NO_MAGICLINKS
 
 
-# %% Names, nodes, attributes
+# %% Names
 def split_name(name: str) -> tuple[str, str]:
     """Parent and last part of an entry's name. Raises for a name that climbs out."""
     parts = [part for part in name.split("/") if part not in ("", ".")]
@@ -317,6 +321,7 @@ def _hidden(entry: str, name: str) -> str:
     return hidden
 
 
+# %% Nodes, owners, times, attributes
 def _make_node(member: tarfile.TarInfo, directory: int, name: str) -> None:
     if member.isfifo():
         os.mkfifo(name, 0o600, dir_fd=directory)
@@ -356,6 +361,7 @@ def _set_attributes(member: tarfile.TarInfo, fd: int) -> None:
             os.setxattr(fd, name, value.encode("utf-8", "surrogateescape"))
 
 
+# %% Making room
 def _make_directory(directory: int, name: str) -> None:
     """A directory that is there already stays, with what is in it; anything else makes room."""
     try:
