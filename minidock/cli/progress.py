@@ -1,8 +1,9 @@
 """Bars that grow: the messages of a load or a pull, on a terminal.
 
 A message with an ``id`` is a line of its own, and a later one with the same
-id takes its place: the cursor goes up to it, and down again. The trap is a
-terminal that scrolls: how far up a line is, is counted from the bottom.
+id takes its place: the cursor goes up to it, and down again. The traps are a
+terminal that scrolls (how far up a line is, is counted from the bottom) and
+one that is narrow (a line that is broken would be two).
 
 **Interface:** :func:`show_progress`.
 
@@ -10,6 +11,7 @@ terminal that scrolls: how far up a line is, is counted from the bottom.
 """
 
 import json
+import shutil
 import sys
 from typing import Any
 
@@ -44,4 +46,5 @@ def _draw(lines: list[str], message: dict[str, Any]) -> None:
         sys.stdout.write("\n")
     up = len(lines) - lines.index(name)
     shown = f"{name}: {message.get('status', '')} {message.get('progress', '')}".rstrip()
-    sys.stdout.write(f"{UP.format(up)}{CLEAR}{shown}\r{DOWN.format(up)}")
+    width = shutil.get_terminal_size().columns or 80
+    sys.stdout.write(f"{UP.format(up)}{CLEAR}{shown[: width - 1]}\r{DOWN.format(up)}")

@@ -16,9 +16,11 @@ OCI image specification, config.md.
 """
 
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
+from minidock.errors import InvalidParameter
 from minidock.spec import reference
 from minidock.spec.image import ImageConfig, Manifest
 from minidock.spec.timestamp import ZERO, parse_time
@@ -63,7 +65,14 @@ class Image:
     @property
     def created(self) -> int:
         """Nanoseconds since 1970; 0 if the configuration does not say."""
-        return parse_time(self.config.created) if self.config.created else 0
+        return _moment(self.config.created)
+
+
+def _moment(text: Any) -> int:
+    """A stranger wrote it: one that is no time must not keep the others from being shown."""
+    with suppress(InvalidParameter):
+        return parse_time(str(text or ZERO))
+    return 0
 
 
 # %% The short form: docker images
@@ -141,7 +150,7 @@ def history(image: Image) -> Sequence[Body]:
     entries = [
         {
             "Id": "<missing>",
-            "Created": parse_time(one["created"]) // 10**9 if one.get("created") else 0,
+            "Created": _moment(one.get("created")) // 10**9,
             "CreatedBy": one.get("created_by", ""),
             "Tags": None,
             "Size": 0 if one.get("empty_layer") else next(sizes, 0),

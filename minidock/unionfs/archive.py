@@ -41,6 +41,8 @@ DEVICES = {(1, 3), (1, 7), (1, 5), (1, 8), (1, 9), (5, 0), (5, 1), (5, 2)}  # nu
 
 XATTR = "SCHILY.xattr."
 
+LARGEST_READ = 1 << 20  # also what Go's archive/tar takes for a header
+
 
 # %% How a driver keeps what a layer takes away
 class Whiteouts:
@@ -110,7 +112,12 @@ class Forward:
         return self._place
 
     def read(self, size: int) -> bytes:
-        """``size`` bytes, or fewer at the end."""
+        """``size`` bytes, or fewer at the end. Raises :class:`HostileArchive` for a header too large.
+
+        tarfile reads a header as a whole, however long it says it is.
+        """
+        if size > LARGEST_READ:
+            raise HostileArchive(f"damaged archive: a header of {size} bytes")
         data: bytes = self._stream.read(size)
         while len(data) < size and (more := self._stream.read(size - len(data))):
             data += more
@@ -120,7 +127,7 @@ class Forward:
     def seek(self, place: int) -> None:
         """Go forward to ``place``. Raises :class:`HostileArchive` if the stream ends before it."""
         while self._place < place:
-            if not self.read(min(place - self._place, 1 << 20)):
+            if not self.read(min(place - self._place, LARGEST_READ)):
                 raise HostileArchive("damaged archive: it ends within an entry")
 
 
@@ -254,7 +261,7 @@ class _Tree:
         assert content is not None
         left = member.size
         while left:
-            data = content.read(min(left, 1 << 20))
+            data = content.read(min(left, LARGEST_READ))
             if not data:
                 raise HostileArchive(f"damaged archive: it ends within {member.name!r}")
             left -= len(data)

@@ -92,6 +92,13 @@ def attributes(name: str) -> dict[str, Any]:
     return {"pax_headers": {f"SCHILY.xattr.{name}": "y"}}
 
 
+def header(size: int) -> bytes:
+    """The beginning of a pax header that says it is so long."""
+    member = tarfile.TarInfo("x")
+    member.type, member.size = tarfile.XHDTYPE, size
+    return member.tobuf(tarfile.GNU_FORMAT)
+
+
 WHOLE = tar(("a", FILE, {"data": b"x" * 512}), ("b", FILE, {"data": b"y" * 512}))
 HOSTILE: dict[str, bytes] = {
     "climbs": tar(("../x", FILE, {})),
@@ -124,6 +131,8 @@ HOSTILE: dict[str, bytes] = {
     "ends within a header": WHOLE[:1100],
     "ends within a file": WHOLE[:1700],
     "damaged header": WHOLE[:1024] + b"\1" * 512 + WHOLE[1536:],
+    "a header without end": header(1 << 40),
+    "a header larger than Go's": header(2 << 20) + bytes(2 << 20),
     "no archive": b"this is not a tar" * 100,
     "empty": b"",
 }

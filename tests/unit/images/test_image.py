@@ -72,4 +72,7 @@ def test_history() -> None:
     assert [one["Created"] for one in shown] == [1704240000, 0, 1704067200]
     assert shown[2]["Comment"] == "c"
     assert history(image({}, 5)) == []
+    strange = image({"created": "x", "history": [{"created": 5}, {"created": "yesterday"}]})
+    assert [one["Created"] for one in history(strange)] == [0, 0]
+    assert strange.created == 0
     assert history(image({"history": entries}))[0]["Size"] == 0
