@@ -7,7 +7,8 @@ a new one and nothing was deleted; and after a removal, where each side has
 just removed the image that it loads again. ``sync`` before each load, and
 the sides take turns at being first.
 
-Run it alone, as root: ``python -m tests.bench.loading [ROUNDS]``.
+Run it alone, as root: ``python -m tests.bench.loading [ROUNDS [DIRECTORY]]``; the directory says on
+which file system.
 """
 
 import gzip
@@ -96,9 +97,9 @@ def _variants(archive: Path, count: int) -> list[Path]:
     return made
 
 
-def main(rounds: int) -> int:
+def main(rounds: int = 5, place: str = "/var/lib") -> int:
     """Only this; 1 if the target is missed."""
-    with tempfile.TemporaryDirectory(prefix="minidock-bench-", dir="/var/lib") as name:
+    with tempfile.TemporaryDirectory(prefix="minidock-bench-", dir=place) as name:
         directory = Path(name)
         archive = directory / "debian.tar"
         bootstrap.make("debian", archive)
@@ -109,4 +110,4 @@ def main(rounds: int) -> int:
 
 
 if __name__ == "__main__":
-    raise SystemExit(main(int(sys.argv[1]) if len(sys.argv) > 1 else 5))
+    raise SystemExit(main(*map(int, sys.argv[1:2]), *sys.argv[2:3]))
