@@ -20,7 +20,6 @@ asks the kernel to be killed too (PR_SET_PDEATHSIG).
 """
 
 import os
-import secrets
 import shutil
 import signal
 import sys
@@ -41,6 +40,8 @@ INSIDE = "MINIDOCK_LAB_SANDBOX"
 
 ALL = Clone.NEWNS | Clone.NEWPID | Clone.NEWNET | Clone.NEWIPC | Clone.NEWUTS
 
+PREFIX = "minidock-lab-"  # of directories and cgroups; then the pid of who has made them
+
 PR_SET_PDEATHSIG = 1
 
 
@@ -59,8 +60,9 @@ def run(
     """
     if os.geteuid() != 0:
         raise Forbidden("a lab's engine needs root: run it with sudo")
-    scratch = Path(tempfile.mkdtemp(prefix="minidock-lab-"))
-    group = cgroups.open(f"/minidock-lab-{os.getpid()}-{secrets.token_hex(3)}")
+    sweep()
+    scratch = Path(tempfile.mkdtemp(prefix=f"{PREFIX}{os.getpid()}-"))
+    group = cgroups.open(f"/{scratch.name}")
     try:
         group.make()
         gate, opened = os.pipe()
@@ -74,6 +76,17 @@ def run(
         group.kill()
         group.delete()
         shutil.rmtree(scratch)
+
+
+def sweep() -> None:
+    """Remove what a parent that was killed has left: an empty directory, and an empty cgroup."""
+    found = [name for name in os.listdir(tempfile.gettempdir()) if name.startswith(PREFIX)]
+    for name in {*found, *(one for one in cgroups.children("/") if one.startswith(PREFIX))}:
+        if os.path.exists(f"/proc/{name.removeprefix(PREFIX).partition('-')[0]}"):
+            continue
+        cgroups.open(f"/{name}").delete()
+        with suppress(OSError):  # not there, or not empty: then it is not ours
+            os.rmdir(f"{tempfile.gettempdir()}/{name}")
 
 
 def _watch_over(pid: int, group: cgroups.Cgroup, opened: int, seconds: float | None) -> int:

@@ -12,7 +12,7 @@ tests blank every lab.
 """
 
 import ast
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 
 
@@ -68,15 +68,15 @@ def blank(source: str, todos: Mapping[str, str]) -> str:
     return "\n".join(lines) + "\n"
 
 
-def replace(source: str, other: str) -> str:
-    """``source`` in which each function of ``other`` takes the place of the one of its name."""
-    lines, new = source.splitlines(), functions(other)
-    for name, place in _last_first(source, new):
+def replace(source: str, other: str, names: Iterable[str]) -> str:
+    """``source`` in which the functions ``names`` of ``other`` take the places of those it has."""
+    lines = source.splitlines()
+    for name, place in _last_first(source, names):
         lines[place.first - 1 : place.last] = text_of(other, name).splitlines()
     return "\n".join(lines) + "\n"
 
 
-def _last_first(source: str, names: Mapping[str, object]) -> list[tuple[str, Place]]:
+def _last_first(source: str, names: Iterable[str]) -> list[tuple[str, Place]]:
     """From the end of the text to its beginning, so that line numbers stay true."""
     places = [(name, _find(source, name)) for name in names]
     return sorted(places, key=lambda one: one[1].first, reverse=True)

@@ -1,6 +1,7 @@
 """Lab ``cgroups``: limits of memory and processors, version 1 or 2, whichever the host has."""
 
 import os
+from functools import partial
 from pathlib import Path
 
 from labs.bench import Bench, Box, Wrong, expect, in_child, wait_for
@@ -79,7 +80,7 @@ def changes(bench: Bench) -> None:
     box = bench.box("-m", "64m", "--memory-swap", "64m")
     file = "memory.max" if V2 else "memory.limit_in_bytes"
     for size in (256, 32):
-        in_child(lambda size=size: _apply(box, size * MB))
+        in_child(partial(_apply, box, size * MB))
         _says(box, "memory", file, str(size * MB), f"apply() with {size} MB for both limits")
 
 

