@@ -168,4 +168,4 @@ def test_grading_leaves_nothing(tmp_path: Path) -> None:
     cli.grade(lab, tmp_path / "repair", "quiet")
     ours = [line for line in leaks.compare(before, leaks.look()) if "minidock-lab" in line]
     assert ours == []
-    assert not [path for path in Path("/sys/fs/cgroup").glob(f"**/minidock-lab-{os.getpid()}-*")]
+    assert not list(Path("/sys/fs/cgroup").glob(f"**/minidock-lab-{os.getpid()}-*"))

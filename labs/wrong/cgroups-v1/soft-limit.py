@@ -2,7 +2,6 @@
 
 # check: memory
 # expect: 67108864 stands in memory.soft_limit_in_bytes
-import os
 
 from minidock.cgroups import write
 from minidock.spec.runtime import Memory

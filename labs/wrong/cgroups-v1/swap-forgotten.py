@@ -2,7 +2,6 @@
 
 # check: swap
 # expect: 100663296 in memory.memsw.limit_in_bytes
-import os
 
 from minidock.cgroups import write
 from minidock.spec.runtime import Memory

@@ -4,17 +4,17 @@
 
 
 def hooks(name: str, subnet: str) -> str:
-    return f"""\
-  chain prerouting {{
+    return """\
+  chain prerouting {
     type nat hook prerouting priority dstnat;
-    meta l4proto {{ tcp, udp }} fib daddr type local jump publish
-  }}
-  chain output {{
+    meta l4proto { tcp, udp } fib daddr type local jump publish
+  }
+  chain output {
     type nat hook output priority -100;
-    meta l4proto {{ tcp, udp }} fib daddr type local jump publish
-  }}
-  chain postrouting {{
+    meta l4proto { tcp, udp } fib daddr type local jump publish
+  }
+  chain postrouting {
     type nat hook postrouting priority srcnat;
     masquerade
-  }}
+  }
 """

@@ -1,7 +1,7 @@
 """Upper and work directory in each other's place: it works, but what was written is nowhere."""
 
 # check: own_layer
-# expect: it says nothing
+# expect: it says A /work
 from collections.abc import Sequence
 from pathlib import Path
 
