@@ -10,6 +10,7 @@ is asked *then*, while the broken state can still be looked at.
 
 import importlib
 import json
+import os
 import re
 import sys
 from collections.abc import Callable, Iterator
@@ -122,6 +123,14 @@ def show(verdict: Verdict) -> str:
     )
 
 
+def say(text: str) -> None:
+    """Print it; when nobody reads any more (``| head``), the verdicts are wanted all the same."""
+    try:
+        print(text, flush=True)
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+
+
 # %% As a program
 def prepare(lab: Lab, bench: Bench) -> None:
     """Make what a lab begins with: for a repair lab, the damage."""
@@ -145,14 +154,14 @@ def main(arguments: list[str]) -> int:
             out.write(json.dumps(asdict(verdict)) + "\n")
             out.flush()
             if "quiet" not in mode:
-                print(show(verdict), flush=True)
+                say(show(verdict))
     return 0 if passed else 1
 
 
 def _run_script(path: Path) -> None:
     done = command("bash", str(path))
     for line in (done.out + done.err).splitlines():
-        print(f"  repair.sh: {line}", flush=True)
+        say(f"  repair.sh: {line}")
 
 
 if __name__ == "__main__":
