@@ -3,6 +3,7 @@
 **Interface:** :func:`main`.
 """
 
+import os
 import sys
 
 
@@ -12,10 +13,13 @@ def main() -> int:
     from labs.cli import run_command
 
     try:
-        return run_command(sys.argv[1:])
+        status = run_command(sys.argv[1:])
+        sys.stdout.flush()
+        return status
     except KeyboardInterrupt:
         return 130
-    except BrokenPipeError:
+    except BrokenPipeError:  # and nothing may be left to be flushed at the end
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 141
 
 

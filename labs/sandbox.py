@@ -178,6 +178,7 @@ def _furnish(scratch: Path) -> None:
     """From here on nothing that is mounted, plugged in or written to a cgroup file reaches the host."""
     syscalls.unshare(Clone.NEWCGROUP)
     syscalls.mount("", "/", flags=Mount.PRIVATE | Mount.REC)
+    syscalls.umount("/proc", Umount.DETACH)  # and what systemd has mounted in it
     syscalls.mount("proc", "/proc", "proc", Mount.NOSUID | Mount.NODEV | Mount.NOEXEC)
     syscalls.mount("minidock-lab", scratch, "tmpfs", data="mode=755")
     _mount_sys(scratch)

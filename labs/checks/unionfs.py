@@ -178,18 +178,26 @@ def many(bench: Bench) -> None:
     )
 
 
+def _trees() -> list[str]:
+    """The containers' trees that are mounted now."""
+    ours = os.environ["MINIDOCK_ROOT"]
+    return [
+        line[4] for line in mounts() if line[4].startswith(ours) and line[4].endswith("/rootfs")
+    ]
+
+
 def undone(bench: Bench) -> None:
     """A start that fails leaves no mount."""
     bench.attempt("run", "-d", "--name", "failing", "busybox", "/no/such/program")
-    left = [line[4] for line in mounts() if line[4].endswith("/rootfs")]
+    left = _trees()
     expect(
         not left,
         "no overlay mounted after a start that failed",
         f"mountinfo still has {', '.join(left)}: the step has registered no undo",
     )
     box = bench.box()
-    here = [line[4] for line in mounts() if line[4].endswith(f"{box.id}/rootfs")]
-    expect(bool(here), "the container's tree at its rootfs", "mountinfo does not have it")
+    here = any(box.id in path for path in _trees())
+    expect(here, "the container's tree at its rootfs", "mountinfo does not have it")
     bench.minidock("rm", "-f", box.id)
-    left = [line[4] for line in mounts() if line[4].endswith("/rootfs")]
+    left = _trees()
     expect(not left, "no overlay mounted after rm", f"mountinfo still has {', '.join(left)}")
