@@ -16,6 +16,7 @@ import grp
 import os
 import signal
 import socket
+from collections.abc import Sequence
 from contextlib import suppress
 from typing import IO
 
@@ -37,11 +38,16 @@ HEADERS = {
 
 
 # %% The daemon's life
-def serve(paths: Paths, ready_fd: int | None = None, storage_driver: str | None = None) -> None:
+def serve(
+    paths: Paths,
+    ready_fd: int | None = None,
+    storage_driver: str | None = None,
+    storage_options: Sequence[str] = (),
+) -> None:
     """Serve until SIGTERM or SIGINT. Writes ``ready`` or one line of error to ``ready_fd``."""
     try:
         lock = _lock(paths)
-        engine = Engine(paths, storage_driver)
+        engine = Engine(paths, storage_driver, storage_options)
         engine.open()
         listener = _listen(paths)
     except (MiniDockError, OSError) as error:

@@ -3,11 +3,19 @@
 **Interface:** :func:`run`.
 """
 
+import os
+
 from minidock.cli.flags import Flag, need, parse, usage
 
 FLAGS = [
     Flag("ready-fd", "", "int", "", -1),
-    Flag("storage-driver", "s", "string", "Storage driver to use (overlay or vfs)"),
+    Flag(
+        "storage-driver",
+        "s",
+        "string",
+        "Storage driver to use (overlay, btrfs, fuse-overlayfs, devicemapper, vfs)",
+    ),
+    Flag("storage-opt", "", "list", "Storage driver options"),
 ]
 
 HELP = {"daemon": usage("daemon", "[OPTIONS]", "Run the MiniDock daemon in the foreground", FLAGS)}
@@ -22,5 +30,6 @@ def run(arguments: list[str]) -> int:
     from minidock.paths import Paths
 
     ready = values["ready-fd"] if values["ready-fd"] >= 0 else None
-    serve(Paths.from_environment(), ready, values["storage-driver"] or None)
+    driver = values["storage-driver"] or os.environ.get("MINIDOCK_STORAGE_DRIVER")
+    serve(Paths.from_environment(), ready, driver, values["storage-opt"])
     return 0

@@ -18,12 +18,12 @@ belongs behind it, where it can be read, and tested, without the rest.
 
 import secrets
 import socket
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from threading import Thread
 from typing import Any
 
-from minidock import __version__, steps, unionfs
+from minidock import __version__, steps
 from minidock.engine import logs as log_reader
 from minidock.engine import looking, recovery, request, stats, views
 from minidock.engine.attaching import Accept, Wishes, attach
@@ -41,6 +41,7 @@ from minidock.images import Images
 from minidock.network import Network
 from minidock.paths import Paths
 from minidock.spec.timestamp import now
+from minidock.unionfs.choice import backing, choose
 
 Body = dict[str, Any]
 Bodies = list[Body]  # `list` means something else inside the class
@@ -51,7 +52,9 @@ Filters = dict[str, list[str]]
 class Engine:
     """Everything a client can ask for; safe to call from many threads at once."""
 
-    def __init__(self, paths: Paths, storage_driver: str | None = None) -> None:
+    def __init__(
+        self, paths: Paths, storage_driver: str | None = None, storage_options: Sequence[str] = ()
+    ) -> None:
         self.paths = paths
         for directory in (
             paths.root,
@@ -61,7 +64,7 @@ class Engine:
             paths.networks,
         ):
             directory.mkdir(mode=0o711, parents=True, exist_ok=True)
-        self.driver = unionfs.choose(storage_driver, paths.layers)
+        self.driver = choose(storage_driver, paths.layers, storage_options)
         self.images = Images(paths, self.driver)
         self.bridge = Network(paths)
         self.bus = Events()
@@ -92,6 +95,7 @@ class Engine:
         self.lifecycle.cables.wait()
         if not any(container.running for container in self.roster.all()):
             self.bridge.shutdown()
+            self.driver.close()
 
     def find(self, reference: str) -> Container:
         """By id, by name, or by an unambiguous beginning of the id."""
@@ -114,6 +118,7 @@ class Engine:
             "Name": chosen,
             "Created": now(),
             "Image": image.id,
+            "Driver": self.driver.name,
             "Config": config,
             "HostConfig": host,
         }
@@ -351,7 +356,9 @@ class Engine:
         from minidock.engine import system
 
         statuses = [one.status for one in self.roster.all()]
-        return system.info(self.paths, self.driver_name, statuses, len(self.images.list()))
+        status = [("Backing Filesystem", backing(self.driver.root)), *self.driver.status()]
+        number = len(self.images.list())
+        return system.info(self.paths, (self.driver_name, status), statuses, number)
 
 
 # %% Small things

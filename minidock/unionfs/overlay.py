@@ -20,20 +20,18 @@ its own ``trusted.overlay`` attributes along.
 
 import os
 import stat
-import tarfile
 import tempfile
-from collections.abc import Container, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from pathlib import Path
 from threading import Thread
-from typing import BinaryIO
 
 from minidock import steps
 from minidock.linux import syscalls
 from minidock.linux.syscalls import Clone, Mount
 from minidock.unionfs import Change, Driver
-from minidock.unionfs.archive import OPAQUE, Whiteouts
-from minidock.unionfs.pack import pack, walk, whiteout
+from minidock.unionfs.archive import WHITEOUT, Whiteouts
+from minidock.unionfs.pack import order, walk
 
 OPAQUE_ATTRIBUTE = "trusted.overlay.opaque"
 
@@ -71,10 +69,11 @@ class OverlayDriver(Driver):
     name = "overlay"
     whiteouts = OverlayWhiteouts
 
-    @staticmethod
-    def works(root: Path) -> bool:
+    alone = True
+
+    @classmethod
+    def lacks(cls, root: Path) -> str:
         """Try it: the kernel may lack it, and some file systems cannot be its upper layer."""
-        root.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(dir=root) as name:
             top = Path(name)
             for part in ("lower", "upper", "work", "merged"):
@@ -82,10 +81,10 @@ class OverlayDriver(Driver):
             options = f"lowerdir={top}/lower,upperdir={top}/upper,workdir={top}/work"
             try:
                 syscalls.mount("overlay", top / "merged", "overlay", 0, options)
-            except OSError:
-                return False
+            except OSError as error:
+                return f"the kernel has no overlayfs for {root}: {os.strerror(error.errno or 0)}"
             syscalls.umount(top / "merged")
-            return True
+            return ""
 
     def _prepare(self, new: Path, parent: str | None) -> None:
         new.mkdir(0o755)
@@ -137,55 +136,62 @@ class OverlayDriver(Driver):
         for path, status in walk(upper):
             name = str(path.relative_to(upper))
             below = self._is_below(chains, name)
-            if is_whiteout(status):
+            if is_whiteout(status) or path.name.startswith(WHITEOUT):
                 if below:
                     found.append(Change("D", f"/{name}"))
-            else:
-                found.append(Change("C" if below else "A", f"/{name}"))
-        return found
+                continue
+            found.append(Change("C" if below else "A", f"/{name}"))
+            if below and stat.S_ISDIR(status.st_mode) and is_opaque(path):
+                hidden = self._children(chains, name) - set(os.listdir(path))
+                found += [Change("D", f"/{name}/{child}") for child in hidden]
+        return sorted(found, key=lambda change: order(change.path))
 
     def _is_below(self, chains: Sequence[str], name: str) -> bool:
         """Whether the layers, taken together, have ``name``."""
-        for chain in reversed(chains):
-            layer = self.root / self.directory(chain)
-            verdict = _look(layer, name)
-            if verdict is not None:
-                return verdict
-        return False
+        verdicts = (_look(layer, name) for layer in self._down(chains))
+        return next((verdict for verdict in verdicts if verdict is not None), False)
 
-    # %% Packing
-    def pack(
-        self,
-        chains: Sequence[str],
-        container_dir: Path,
-        out: BinaryIO,
-        without: Container[str] = (),
-    ) -> None:
-        """The upper directory, with OCI's whiteouts instead of the kernel's."""
-        pack(container_dir / "upper", out, _convert, without)
+    def _down(self, chains: Sequence[str]) -> Iterator[Path]:
+        return (self.root / self.directory(chain) for chain in reversed(chains))
+
+    # %% What an opaque directory hides
+    def _children(self, chains: Sequence[str], name: str) -> set[str]:
+        """What the layers, taken together, have in the directory ``name``."""
+        found: set[str] = set()
+        gone: set[str] = set()
+        for layer in self._down(chains):
+            verdict = _look(layer, name)
+            if verdict is None:
+                continue
+            if not verdict or not stat.S_ISDIR((layer / name).lstat().st_mode):
+                break
+            for entry in os.scandir(layer / name):
+                deleted = is_whiteout(entry.stat(follow_symlinks=False))
+                if entry.name not in gone | found:
+                    (gone if deleted else found).add(entry.name)
+            if any(is_opaque(place) for place in _way(layer, name)):
+                break
+        return found
+
+
+def _way(layer: Path, name: str) -> list[Path]:
+    """Each directory on the way to ``name``, and itself."""
+    parts = name.split("/")
+    return [layer.joinpath(*parts[: length + 1]) for length in range(len(parts))]
 
 
 def _look(layer: Path, name: str) -> bool | None:
     """Whether ``name`` is in this layer; None if the layers below must be asked."""
-    current, opaque = layer, False
-    for part in name.split("/"):
-        current = current / part
+    opaque = False
+    way = _way(layer, name)
+    for place in way:
         try:
-            status = current.lstat()
-        except (FileNotFoundError, NotADirectoryError):
+            status = place.lstat()
+        except FileNotFoundError:
             return False if opaque else None
         if is_whiteout(status):
             return False
-        opaque = opaque or is_opaque(current)
+        if place != way[-1] and not stat.S_ISDIR(status.st_mode):
+            return False  # a file, or a link that leads elsewhere: nothing is below it
+        opaque = opaque or is_opaque(place)
     return True
-
-
-def _convert(
-    member: tarfile.TarInfo, status: os.stat_result, path: Path
-) -> Iterator[tarfile.TarInfo]:
-    if is_whiteout(status):
-        yield whiteout(member.name)
-        return
-    yield member
-    if member.isdir() and is_opaque(path):
-        yield tarfile.TarInfo(f"{member.name}/{OPAQUE}")

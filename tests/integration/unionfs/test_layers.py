@@ -17,7 +17,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from minidock.errors import Conflict, HostileArchive, InvalidParameter, NotFound
-from minidock.unionfs import Driver, choose
+from minidock.unionfs import Driver
+from minidock.unionfs.choice import choose
 from minidock.unionfs.archive import Whiteouts, extract
 from minidock.unionfs.pack import pack
 
