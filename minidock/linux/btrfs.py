@@ -60,7 +60,9 @@ def is_subvolume(path: Path) -> bool:
 def _call(number: int, name: str, path: Path, fd: int = 0) -> None:
     with _opened(path.parent) as directory:
         try:
-            fcntl.ioctl(directory, number, struct.pack("q4088s", fd, os.fsencode(path.name)))
+            # Python passes on more than 1024 bytes only if they may be changed.
+            words = bytearray(struct.pack("q4088s", fd, os.fsencode(path.name)))
+            fcntl.ioctl(directory, number, words)
         except OSError as error:
             raise OSError(
                 error.errno, f"ioctl(2) {name} {path}: {os.strerror(error.errno or 0)}"

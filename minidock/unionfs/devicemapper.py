@@ -22,6 +22,7 @@ every image.
 import os
 import subprocess
 import tempfile
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -57,6 +58,9 @@ class DeviceMapperDriver(WholeTreeDriver):
     def _open(self) -> None:
         self._sizes = {**SIZES, **self.options}
         self._devices = RLock()
+        self._looking: Counter[int] = Counter()
+        for tree in self.root.glob("*/tree-*"):  # of a daemon that was killed while it looked
+            _end(tree)
         self.pool = ThinPool(
             self.root / "pool", self._sizes["dm.loopdatasize"], self._sizes["dm.loopmetadatasize"]
         )
@@ -130,17 +134,20 @@ class DeviceMapperDriver(WholeTreeDriver):
     @contextmanager
     def _in_kernel(self, number: int) -> Iterator[str]:
         with self._devices:
+            self._looking[number] += 1
             device = self.pool.activate(number, self._sizes["dm.basesize"])
         try:
             yield device
         finally:
-            self.pool.deactivate(number)
+            with self._devices:
+                self._looking[number] -= 1
+                if not self._looking[number]:  # a container's own mount keeps it there, too
+                    self.pool.deactivate(number)
 
     def _discard(self, place: Path) -> None:
         """The device first, then the number."""
-        for mount in place.glob("tree-*"):
-            with suppress(OSError):
-                syscalls.umount(mount, Umount.DETACH)
+        for tree in place.glob("tree-*"):
+            _end(tree)
         with suppress(FileNotFoundError, ValueError):
             self.pool.delete(self._number(place))
         remove_tree(place)
@@ -160,7 +167,10 @@ class DeviceMapperDriver(WholeTreeDriver):
         if not (container_dir / "upper").exists():
             self._copy(chains, container_dir)
         number = self._number(container_dir / "upper")
-        with steps.step("mount the device", call="mount(2) ext4", chapter="unionfs") as step:
+        with (
+            self._devices,
+            steps.step("mount the device", call="mount(2) ext4", chapter="unionfs") as step,
+        ):
             device = self.pool.activate(number, self._sizes["dm.basesize"])
             step.undo(self.unmount, container_dir)
             syscalls.mount(device, target, "ext4")
@@ -174,16 +184,19 @@ class DeviceMapperDriver(WholeTreeDriver):
 
 
 # %% A device for a moment
+def _end(tree: Path) -> None:
+    with suppress(OSError):
+        syscalls.umount(tree, Umount.DETACH)
+    with suppress(OSError):
+        tree.rmdir()
+
+
 @contextmanager
 def _mounted(device: str, place: Path) -> Iterator[Path]:
     """``device`` in a directory of its own below ``place``."""
     tree = Path(tempfile.mkdtemp(prefix="tree-", dir=place))
     try:
         syscalls.mount(device, tree, "ext4")
-        try:
-            yield tree
-        finally:
-            syscalls.umount(tree)
+        yield tree
     finally:
-        with suppress(OSError):
-            tree.rmdir()
+        _end(tree)
