@@ -21,13 +21,16 @@ be (``dev``, ``suid``), and to write at once what is written
 
 import os
 import shutil
+import stat
 import subprocess
+from contextlib import suppress
 from pathlib import Path
 
 from minidock.errors import Unavailable
 from minidock.unionfs.overlay import OverlayDriver
+from minidock.unionfs.pack import walk
 
-PROGRAM = "fuse-overlayfs"
+PROGRAM, ORIGIN = "fuse-overlayfs", "user.fuseoverlayfs.origin"
 
 
 # %% The driver
@@ -47,6 +50,7 @@ class FuseOverlayDriver(OverlayDriver):
 
     def _mount_here(self, target: Path, options: str) -> None:
         """The program looks for the layers from where it is started."""
+        _forget_origins(target.parent / "upper")
         done = subprocess.run(
             [PROGRAM, "-o", f"dev,suid,writeback=0,{options}", str(target)],
             cwd=self.root,
@@ -59,3 +63,16 @@ class FuseOverlayDriver(OverlayDriver):
         if done.returncode != 0:
             words = done.stderr.strip().splitlines()[-1:] or [f"status {done.returncode}"]
             raise Unavailable(f"{PROGRAM} {target}: {words[0]}")
+
+
+def _forget_origins(upper: Path) -> None:
+    """Take away the notes of what each file was copied from.
+
+    The program (1.10 at least) believes them at the next mount so far that a
+    file of a layer which has two names there is shown in place of the changed
+    copy of one of them: what was written would be lost.
+    """
+    for path, status in walk(upper):
+        if stat.S_ISREG(status.st_mode):
+            with suppress(OSError):
+                os.removexattr(path, ORIGIN, follow_symlinks=False)

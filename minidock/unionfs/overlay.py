@@ -86,6 +86,9 @@ class OverlayDriver(Driver):
             syscalls.umount(top / "merged")
             return ""
 
+    def _open(self) -> None:
+        self._last: dict[str, bool] = {}  # layers never change, so each is asked once
+
     def _prepare(self, new: Path, parent: str | None) -> None:
         new.mkdir(0o755)
 
@@ -96,7 +99,7 @@ class OverlayDriver(Driver):
         upper, work = container_dir / "upper", container_dir / "work"
         for path in (target, upper, work):
             path.mkdir(mode=0o755, exist_ok=True)
-        lower = ":".join(self.directory(chain) for chain in reversed(chains))
+        lower = ":".join(self.directory(chain) for chain in self._showing(chains))
         options = f"lowerdir={lower},upperdir={upper},workdir={work}"
         with steps.step(
             "mount the layers", call="mount(2) overlay", chapter="unionfs", layers=len(chains)
@@ -152,7 +155,16 @@ class OverlayDriver(Driver):
         return next((verdict for verdict in verdicts if verdict is not None), False)
 
     def _down(self, chains: Sequence[str]) -> Iterator[Path]:
-        return (self.root / self.directory(chain) for chain in reversed(chains))
+        return (self.root / self.directory(chain) for chain in self._showing(chains))
+
+    def _showing(self, chains: Sequence[str]) -> Iterator[str]:
+        """From the topmost down; overlayfs itself would not care that a whole layer is opaque."""
+        for chain in reversed(chains):
+            yield chain
+            if chain not in self._last:
+                self._last[chain] = is_opaque(self.root / self.directory(chain))
+            if self._last[chain]:
+                return
 
     # %% What an opaque directory hides
     def _children(self, chains: Sequence[str], name: str) -> set[str]:

@@ -93,7 +93,10 @@ def describe_tree(root: Path, times: bool = True) -> dict[str, tuple[Any, ...]]:
         names.sort()
         for one in sorted(names + files):
             path = Path(directory) / one
-            status = path.lstat()
+            try:
+                status = path.lstat()
+            except FileNotFoundError:  # overlayfs lists a whiteout where nothing is below
+                continue
             name = str(path.relative_to(root))
             line: tuple[Any, ...] = (oct(status.st_mode), status.st_uid, status.st_gid)
             if stat.S_ISLNK(status.st_mode):
