@@ -27,7 +27,7 @@ from threading import Lock, Thread
 from minidock import steps
 from minidock.errors import HostileArchive, InvalidParameter, NotSupported
 from minidock.images import Images
-from minidock.images.load import extract_layer
+from minidock.images.layers import extract_layer
 from minidock.images.store import entry_of
 from minidock.registry.client import Content, Repository
 from minidock.registry.progress import Progress
