@@ -329,7 +329,10 @@ class Images:
         return [{"Untagged": reference.parse(name).familiar} for name in names]
 
     def _delete(self, image: Image) -> "Sequence[Body]":
-        self.store.forget([key for key, one in self._manifests.items() if one.id == image.id])
+        ours = [key for key, one in self._manifests.items() if one.id == image.id]
+        self.store.forget(ours)
+        for key in ours:  # one that was cut off when it had its name already
+            self.leases.give_back(key)
         swept = self._sweep()
         gone = [chain for chain in reversed(image.chains) if chain in swept]
         return [{"Deleted": image.id}, *({"Deleted": chain} for chain in gone)]

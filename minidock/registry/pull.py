@@ -134,6 +134,7 @@ class Pull:
         here = Platform(image.config.os, image.config.architecture)
         if platform and (platform.os, platform.architecture) != (here.os, here.architecture):
             return ""
+        self.images.leases.give_back(image.manifest_digest)  # if it was cut off just after its end
         return digest
 
     # %% The papers
