@@ -88,6 +88,7 @@ def ping(
     raise AssertionError("the last scheme has returned or raised")
 
 
+# %% Login
 def login(settings: Settings, credentials: Credentials) -> dict[str, str]:
     """``POST /auth``: whether the registry believes it; returns the Engine API's answer."""
     host = settings.host(server_domain(credentials.server))
