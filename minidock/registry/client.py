@@ -203,6 +203,7 @@ class Repository:
                 raise HostileArchive(
                     f"manifest verification failed for digest {one}: what came is {digest}"
                 )
+        _object(data)
         return Content(kind, digest, data)
 
     def _fetch(self, url: str, limit: int) -> tuple[bytes, str, str]:
@@ -345,5 +346,5 @@ def _object(data: bytes) -> dict[str, Any]:
 
     value = entry_of(data)
     if not isinstance(value, dict):
-        raise HostileArchive("the registry's answer is not a JSON object")
+        raise HostileArchive(f"the registry's answer is not a JSON object: {data[:80]!r}")
     return value

@@ -595,3 +595,16 @@ def test_one_image_packed_in_two_ways(kit: Kit, fake: Fake) -> None:
     assert again.push(f"{fake.host}/x:1") == first
     again.images.remove(again.images.list()[0].id, force=True, used_by=lambda image: [])
     assert again.images.store.digests() == []
+
+
+# %% Nonsense
+@pytest.mark.parametrize(
+    "data", [b"", b"[]", b"{", b"null", b'{"manifests": 3}', b'{"layers": {}}']
+)
+def test_a_manifest_that_is_nonsense(kit: Kit, fake: Fake, data: bytes) -> None:
+    for kind in (oci.MANIFEST, oci.INDEX, "text/html"):
+        fake.manifests["1"] = kind, data
+        with pytest.raises(MiniDockError):
+            kit.pull(f"{fake.host}/x:1")
+        with pytest.raises(MiniDockError):
+            kit.transfers.distribution(f"{fake.host}/x:1", Credentials())
