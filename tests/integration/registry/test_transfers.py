@@ -172,6 +172,8 @@ def test_all_tags(kit: Kit, other: Kit, registry: Registry) -> None:
     )
     other.transfers.pull_all(parse(names[0]), Credentials(), other.said.append, Cancel())
     assert sorted(other.images.get(names[0]).tags) == names
+    status = f"Status: Downloaded newer image for {registry.host}/many"
+    assert [one for one in other.statuses() if one.startswith("Status")] == [status]
 
 
 # %% Kinds of images
