@@ -8,9 +8,9 @@
 import json
 from collections.abc import Iterator
 
-from minidock.api.server import Request, Response, Route
 from minidock.engine import Engine
 from minidock.errors import InvalidParameter
+from minidock.server import Request, Response, Route
 
 RAW, FRAMED = "application/vnd.docker.raw-stream", "application/vnd.docker.multiplexed-stream"
 

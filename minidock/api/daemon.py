@@ -21,12 +21,12 @@ from typing import IO
 
 from minidock import __version__
 from minidock.api.routes import Router
-from minidock.api.server import Server
 from minidock.engine import Engine
 from minidock.engine.system import API_VERSION
 from minidock.errors import Conflict, Forbidden, MiniDockError
 from minidock.linux.syscalls import set_process_name
 from minidock.paths import Paths
+from minidock.server import Server
 
 HEADERS = {
     "Api-Version": API_VERSION,

@@ -13,12 +13,12 @@ import re
 from collections.abc import Callable
 
 from minidock.api import containers, execs, images, system
-from minidock.api.server import Request, Response, Route
 from minidock.api.status import status_of
 from minidock.api.trace import Hub
 from minidock.engine import Engine
 from minidock.engine.system import API_VERSION, MINIMUM_API_VERSION
 from minidock.errors import InvalidParameter, MiniDockError, NotFound
+from minidock.server import Request, Response, Route
 
 Handler = Callable[..., Response]
 
