@@ -24,6 +24,7 @@ requests are smuggled past a proxy: refused.
 import errno
 import json
 import os
+import re
 import socket
 import threading
 import time
@@ -135,6 +136,12 @@ REASONS = {
 
 
 # %% A connection
+def pattern(path: str) -> "re.Pattern[str]":
+    """``{name}`` in a path is one part of it, ``{name*}`` may have slashes (images do)."""
+    text = re.sub(r"\{\w+\*\}", "(.+)", path)
+    return re.compile(re.sub(r"\{\w+\}", "([^/]+)", text) + r"\Z")
+
+
 Route = tuple[str, str, Callable[..., Response]]  # method, path with holes, handler
 
 Handler = Callable[[Request], Response]
@@ -149,6 +156,14 @@ class Connection:
         self._headers = headers
         self._reader = peer.makefile("rb")
         self._head_sent = False
+
+    @property
+    def peer(self) -> str:
+        """The address of who is at the other end; ``-`` when that is a unix socket, or gone."""
+        try:
+            return str(self.socket.getpeername()[0])
+        except (OSError, IndexError):
+            return "-"
 
     def serve(self) -> None:
         """The thread of this connection."""
