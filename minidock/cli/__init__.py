@@ -30,7 +30,7 @@ COMMANDS = {
     "network": ("system", "List networks"),
     "port": ("containers", "List port mappings of a container"),
     "ps": ("ps", "List containers"),
-    "registry": ("registry", "Run an image registry"),
+    "registry": ("serve", "Run an image registry"),
     "rename": ("containers", "Rename a container"),
     "restart": ("containers", "Restart one or more containers"),
     "rm": ("containers", "Remove one or more containers"),
