@@ -12,7 +12,7 @@ from threading import Thread
 from typing import Any, BinaryIO, cast
 
 from minidock.engine import Engine
-from minidock.errors import MiniDockError, NotFound, NotSupported
+from minidock.errors import MiniDockError, NotSupported
 from minidock.server import Request, Response, Route
 
 
@@ -40,10 +40,10 @@ def inspect(engine: Engine, request: Request, name: str) -> Response:
 # %% Loading
 def load(engine: Engine, request: Request) -> Response:
     """``docker load``: messages while it goes on."""
-    return Response(pieces=_messages(request, lambda body, say: engine.images.load(body, say)))
+    return Response(pieces=messages(request, lambda body, say: engine.images.load(body, say)))
 
 
-def _messages(request: Request, work: Any) -> Iterator[bytes]:
+def messages(request: Request, work: Any) -> Iterator[bytes]:
     """Run ``work`` beside us; what it says comes out as JSON lines, an error as the last of them."""
     queue: SimpleQueue[dict[str, Any] | None] = SimpleQueue()
 
@@ -62,21 +62,10 @@ def _messages(request: Request, work: Any) -> Iterator[bytes]:
 
 
 def create(engine: Engine, request: Request) -> Response:
-    """``docker import`` (``fromSrc=-``) and ``docker pull``, for which there is no registry yet."""
-    if request.query.get("fromSrc"):
-        return _import(engine, request)
-    name = request.query.get("fromImage", "")
-    tag = request.query.get("tag", "")
-    full = f"{name}{'@' if tag.startswith('sha256:') else ':'}{tag}" if tag else name
-    try:
-        engine.images.get(full)
-    except NotFound:
-        raise NotFound(
-            f"No such image: {full} (MiniDock pulls from no registry yet: use `minidock bootstrap`,"
-            " `load` or `import`)"
-        ) from None
-    status = {"status": f"Status: Image is up to date for {full}"}
-    return Response(pieces=iter([json.dumps(status).encode() + b"\r\n"]))
+    """``docker import`` (``fromSrc=-``) and ``docker pull`` (``fromImage``)."""
+    from minidock.api.registry import pull
+
+    return _import(engine, request) if request.query.get("fromSrc") else pull(engine, request)
 
 
 def _import(engine: Engine, request: Request) -> Response:
@@ -90,7 +79,7 @@ def _import(engine: Engine, request: Request) -> Response:
         message = request.query.get("message", "")
         say({"status": engine.images.import_rootfs(body, reference, changes, message)})
 
-    return Response(pieces=_messages(request, work))
+    return Response(pieces=messages(request, work))
 
 
 # %% Names

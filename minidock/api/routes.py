@@ -12,7 +12,7 @@ checked here, and nowhere else matters.
 import re
 from collections.abc import Callable
 
-from minidock.api import containers, execs, images, system
+from minidock.api import containers, execs, images, registry, search, system
 from minidock.api.status import status_of
 from minidock.api.trace import Hub
 from minidock.engine import Engine
@@ -26,7 +26,9 @@ TABLE: list[Route] = [
     *system.ROUTES,
     *containers.ROUTES,
     *execs.ROUTES,
+    *search.ROUTES,
     *images.ROUTES,
+    *registry.ROUTES,
 ]
 
 

@@ -36,6 +36,7 @@ COMMANDS = {
     "rm": ("containers", "Remove one or more containers"),
     "rmi": ("images", "Remove one or more images"),
     "run": ("run", "Create and run a new container from an image"),
+    "search": ("search", "Search a registry for images"),
     "start": ("containers", "Start one or more stopped containers"),
     "stop": ("containers", "Stop one or more running containers"),
     "tag": ("images", "Create a tag that refers to an image"),

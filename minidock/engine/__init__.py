@@ -21,8 +21,9 @@ import os
 import secrets
 import socket
 from collections.abc import Callable, Iterator
+from functools import cached_property
 from threading import Lock
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from minidock import __version__, cgroups, steps, unionfs
 from minidock.engine import logs as log_reader
@@ -38,7 +39,11 @@ from minidock.errors import Conflict, InvalidParameter, NotFound
 from minidock.images import Images
 from minidock.network import Network
 from minidock.paths import Paths
+from minidock.registry.settings import Settings
 from minidock.spec.timestamp import now
+
+if TYPE_CHECKING:
+    from minidock.engine.transfers import Transfers
 
 Body = dict[str, Any]
 Bodies = list[Body]  # `list` means something else inside the class
@@ -49,7 +54,12 @@ Filters = dict[str, list[str]]
 class Engine:
     """Everything a client can ask for; safe to call from many threads at once."""
 
-    def __init__(self, paths: Paths, storage_driver: str | None = None) -> None:
+    def __init__(
+        self,
+        paths: Paths,
+        storage_driver: str | None = None,
+        registries: Settings | None = None,
+    ) -> None:
         self.paths = paths
         for directory in (
             paths.root,
@@ -65,6 +75,7 @@ class Engine:
         self.bus = Events()
         self.lifecycle = Lifecycle(paths, self.driver, self.images, self.bridge, self.bus)
         self.execs = Execs(self.lifecycle)
+        self.registries = registries or Settings()
         self._containers: dict[str, Container] = {}
         self._names: dict[str, str] = {}
         self._lock = Lock()
@@ -84,6 +95,13 @@ class Engine:
         self.lifecycle.wait_for_cables()
         if not any(container.running for container in self._containers.values()):
             self.bridge.shutdown()
+
+    @cached_property
+    def transfers(self) -> "Transfers":
+        """Pulls and pushes. An engine that never does them saves the memory of an HTTP client."""
+        from minidock.engine.transfers import Transfers
+
+        return Transfers(self.images, self.registries, self.bus)
 
     # %% Finding a container
     def find(self, reference: str) -> Container:

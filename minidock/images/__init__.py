@@ -26,6 +26,7 @@ from typing import Any, BinaryIO
 from minidock import steps
 from minidock.errors import Conflict, InvalidParameter, MiniDockError, NotFound
 from minidock.images import load as loader
+from minidock.images.leases import Leases
 from minidock.images.store import Store, entry_of, reference_of
 from minidock.paths import Paths
 from minidock.spec import image as oci
@@ -58,9 +59,8 @@ class Image:
 
     @property
     def digests(self) -> list[str]:
-        """Names with the manifest's digest."""
-        names = {reference.parse(name).familiar_name for name in self.references}
-        return sorted(f"{name}@{self.manifest_digest}" for name in names)
+        """Names by digest: what registries are known to call it by, after a pull or a push."""
+        return sorted(reference.parse(name).familiar for name in self.references if "@" in name)
 
     def summary(self) -> Body:
         """The Engine API's ``ImageSummary``."""
@@ -118,10 +118,12 @@ class Images:
 
     def __init__(self, paths: Paths, driver: Driver) -> None:
         self.store = Store(paths.images)
+        self.leases = Leases(paths.images / "leases")
         self.driver = driver
         self._lock = RLock()
         self._known: dict[str, Image] = {}
-        self._names: dict[str, str] = {}
+        self._names: dict[str, str] = {}  # the manifests' digests
+        self._manifests: dict[str, Image] = {}  # an image may have several, packed in several ways
         self._stamp = (0, 0)
         self._adders = 0
         with suppress(MiniDockError, ValueError):  # what cannot be read says nothing
@@ -140,19 +142,17 @@ class Images:
             return
         known: dict[str, Image] = {}
         names: dict[str, str] = {}
+        manifests: dict[str, Image] = {}
         for entry in self.store.manifests():
-            image = self._read(str(entry["digest"]))
-            name = reference_of(entry)
+            digest, name = str(entry["digest"]), reference_of(entry)
+            image = manifests[digest] = self._manifests.get(digest) or self._read(digest)
             before = known.get(image.id, image).references
             known[image.id] = replace(image, references=(*before, *([name] if name else [])))
             if name:
-                names[name] = image.id
-        self._known, self._names, self._stamp = known, names, stamp
+                names[name] = digest
+        self._known, self._names, self._manifests, self._stamp = known, names, manifests, stamp
 
     def _read(self, digest: str) -> Image:
-        for image in self._known.values():
-            if image.manifest_digest == digest:
-                return replace(image, references=())
         manifest = decode(Manifest, entry_of(self.store.read(digest)))
         config = decode(ImageConfig, entry_of(self.store.read(manifest.config.digest)))
         chains = tuple(oci.chain_ids(config.rootfs.diff_ids))
@@ -165,26 +165,42 @@ class Images:
     # %% Finding one
     def get(self, name: str) -> Image:
         """By name, by id, or by the beginning of an id. Raises :class:`NotFound` in Docker's words."""
-        with self._lock:
-            self._refresh()
-            found = self._by_name(name) or self._by_id(name)
+        found = self.find(name)
         if found is None:
             raise NotFound(f"No such image: {_shown(name)}")
         return found
 
+    def find(self, name: str) -> Image | None:
+        """The same, or None."""
+        with self._lock:
+            self._refresh()
+            return self._by_name(name) or self._by_id(name)
+
     def _by_name(self, name: str) -> Image | None:
+        """With the manifest that this name leads to. A tag beside a digest says nothing more."""
         try:
             wanted = reference.parse(name)
         except InvalidParameter:
             return None
-        known = self._known.get(self._names.get(str(wanted), ""))
-        if known is not None or not wanted.digest:
-            return known
-        for image in self._known.values():
-            names = {reference.parse(one).name for one in image.references}
-            if image.manifest_digest == wanted.digest and wanted.name in names:
-                return image
-        return None
+        by_digest = f"{wanted.name}@{wanted.digest}"
+        packed = self._manifests.get(
+            self._names.get(by_digest if wanted.digest else str(wanted), "")
+        )
+        if packed is None:
+            return self._by_manifest(wanted) if wanted.digest else None
+        return replace(packed, references=self._known[packed.id].references)
+
+    def _by_manifest(self, wanted: reference.Reference) -> Image | None:
+        """One that no registry has named by this digest, but whose manifest has it."""
+        packed = self._manifests.get(wanted.digest)
+        image = packed and self._known[packed.id]
+        names = {reference.parse(one).name for one in image.references} if image else set()
+        return image if wanted.name in names else None
+
+    def whole(self, image: Image) -> bool:
+        """Whether all of it is here: configuration, blobs and layers."""
+        blobs = [image.id, *(layer.digest for layer in image.manifest.layers)]
+        return all(map(self.store.has, blobs)) and all(map(self.driver.has_layer, image.chains))
 
     def _by_id(self, name: str) -> Image | None:
         digits = name.removeprefix("sha256:")
@@ -223,7 +239,7 @@ class Images:
     def load(self, archive: BinaryIO, progress: Callable[[Body], None]) -> "Sequence[str]":
         """Load the images of an archive; returns their names, or ids where they have none."""
         loaded = []
-        with self._adding():
+        with self.adding():
             images = loader.load(archive, self.store, self.driver)
             for one in images:
                 wanted: Sequence[str | None] = one.names or [None]
@@ -240,7 +256,7 @@ class Images:
         return loaded
 
     @contextmanager
-    def _adding(self) -> Iterator[None]:
+    def adding(self) -> Iterator[None]:
         """While this lasts nothing is swept: there are blobs and layers that no name leads to yet."""
         with self._lock:
             self._adders += 1
@@ -256,7 +272,7 @@ class Images:
         """Make an image with one layer from a tar of a root file system; returns its id."""
         wanted = str(reference.parse(name)) if name else None
         run = _apply(changes)
-        with self._adding():
+        with self.adding():
             return self._import(archive, wanted, run, message)
 
     def _import(self, archive: BinaryIO, wanted: str | None, run: Execution, message: str) -> str:
@@ -279,6 +295,49 @@ class Images:
             self.store.name(Descriptor(oci.MANIFEST, self.store.write(text), len(text)), wanted)
         return descriptor.digest
 
+    # %% In registries
+    def published(self, image: Image) -> bool:
+        """Whether a registry is known to have the image's manifest as it is here."""
+        with self._lock:
+            self._refresh()
+            digests = [digest for name, digest in self._names.items() if "@" in name]
+        return image.manifest_digest in digests
+
+    def packed(self, diff_id: str) -> Descriptor | None:
+        """A compressed blob of the layer, if one is here."""
+        with self._lock:
+            self._refresh()
+            known = list(self._manifests.values())
+        for image in known:
+            for one, blob in zip(image.config.rootfs.diff_ids, image.manifest.layers, strict=True):
+                gzip = blob.media_type.endswith("gzip")
+                if one == diff_id and gzip and self.store.has(blob.digest):
+                    return blob
+        return None
+
+    def repositories_with(self, blob: str, domain: str) -> "Sequence[str]":
+        """Paths at the registry of ``domain`` where the blob must be."""
+        with self._lock:
+            self._refresh()
+            names = [(reference.parse(name), key) for name, key in self._names.items()]
+            return sorted(
+                {
+                    name.path
+                    for name, key in names
+                    if name.digest and name.domain == domain
+                    if any(layer.digest == blob for layer in self._manifests[key].manifest.layers)
+                }
+            )
+
+    def repack(self, image: Image, manifest: bytes, media_type: str) -> str:
+        """Put another manifest of the same image in the place of its own; returns its digest."""
+        new = Descriptor(media_type, self.store.write(manifest), len(manifest))
+        with self.store.changing() as manifests:
+            for entry in manifests:
+                if entry["digest"] == image.manifest_digest:
+                    entry |= {"mediaType": media_type, "digest": new.digest, "size": new.size}
+        return new.digest
+
     # %% Removing
     def remove(
         self, name: str, *, force: bool = False, used_by: Callable[[str], Sequence[str]]
@@ -288,12 +347,11 @@ class Images:
             image = self.get(name)
             by_name = self._by_name(name) is not None
             users = used_by(image.id)
-            if by_name and len(image.references) > 1:
-                return self._untag(image, [str(reference.parse(name))])
-            short = users[0][:12] if users else ""
+            if by_name and (names := self._going(image, name)) != set(image.references):
+                return self._untag(image, sorted(names))
             if users and not force:
-                _refuse(name, image, short, by_name)
-            if not by_name and len(image.references) > 1 and not force:
+                _refuse(name, image, users[0][:12], by_name)
+            if not by_name and not force and not _one_name(image):
                 raise Conflict(
                     f"conflict: unable to delete {image.id[7:19]} (must be forced) - image is"
                     " referenced in multiple repositories"
@@ -306,10 +364,18 @@ class Images:
             ):
                 return [*removed, *self._delete(image)]
 
+    def _going(self, image: Image, name: str) -> set[str]:
+        """``name``, and with the last tag of its repository what the repository calls it by digest."""
+        wanted = reference.parse(name)
+        full = f"{wanted.name}@{wanted.digest}" if wanted.digest else str(wanted)
+        there = [one for one in image.references if reference.parse(one).name == wanted.name]
+        others = [one for one in there if "@" not in one and one != full]
+        return {full} if others or "@" in full else {full, *there}
+
     def _untag(self, image: Image, names: Sequence[str]) -> "Sequence[Body]":
         with self.store.changing() as manifests:
             manifests[:] = [entry for entry in manifests if reference_of(entry) not in names]
-            if all(entry["digest"] != image.manifest_digest for entry in manifests):
+            if all(self._id_of(entry) != image.id for entry in manifests):
                 descriptor = self._descriptor(image)
                 manifests.append(
                     {
@@ -320,9 +386,14 @@ class Images:
                 )
         return [{"Untagged": reference.parse(name).familiar} for name in names]
 
+    def _id_of(self, entry: Body) -> str:
+        """The image that an entry of the index is about."""
+        known = self._manifests.get(str(entry["digest"]))
+        return known.id if known else ""
+
     def _delete(self, image: Image) -> "Sequence[Body]":
         with self.store.changing() as manifests:
-            manifests[:] = [one for one in manifests if one["digest"] != image.manifest_digest]
+            manifests[:] = [one for one in manifests if self._id_of(one) != image.id]
         swept = self._sweep()
         gone = [chain for chain in reversed(image.chains) if chain in swept]
         return [{"Deleted": image.id}, *({"Deleted": chain} for chain in gone)]
@@ -343,13 +414,13 @@ class Images:
         unneeded = set(self.driver.layers()) - chains
         for chain in unneeded:
             self.driver.remove_layer(chain)
+        self.leases.sweep()
         return unneeded
 
     def _needed(self) -> tuple[set[str], set[str]]:
-        """The blobs and the layers of all images there are."""
-        blobs: set[str] = set()
-        chains: set[str] = set()
-        for image in self._known.values():
+        """The blobs and the layers of all images there are, and of those on their way."""
+        blobs, chains = self.leases.held()
+        for image in self._manifests.values():
             blobs |= {image.manifest_digest, image.id}
             blobs |= {layer.digest for layer in image.manifest.layers}
             chains |= set(image.chains)
@@ -357,6 +428,12 @@ class Images:
 
 
 # %% Words
+def _one_name(image: Image) -> bool:
+    """One tag, or none, in one repository: nobody else will miss it."""
+    names = [reference.parse(one) for one in image.references]
+    return len({one.name for one in names}) <= 1 and sum(not one.digest for one in names) <= 1
+
+
 def _refuse(name: str, image: Image, user: str, by_name: bool) -> None:
     if by_name:
         raise Conflict(

@@ -243,16 +243,25 @@ def keep_layer(
         open(path, "rb") as file,
     ):
         packed = _Hashed(file)
-        with inflated(packed) as plain:
-            ahead = Ahead(_Hashed(plain, diff_id))
-            try:
-                driver.create_layer(chain, parent, cast(BinaryIO, ahead))
-            finally:
-                ahead.close()
-        while packed.read(PIECE):  # what may follow the compressed data
-            pass
+        suffix = extract_layer(packed, diff_id, chain, parent, driver)
         store.adopt(path, packed.digest)
-    return Descriptor(oci.LAYER + plain.suffix, packed.digest, packed.size)
+    return Descriptor(oci.LAYER + suffix, packed.digest, packed.size)
+
+
+def extract_layer(file: Any, diff_id: str, chain: str, parent: str | None, driver: Driver) -> str:
+    """Inflate, hash and extract what comes from ``file``, to its end, in one pass.
+
+    Returns how it was compressed, as OCI's media types say it.
+    """
+    with inflated(file) as plain:
+        ahead = Ahead(_Hashed(plain, diff_id))
+        try:
+            driver.create_layer(chain, parent, cast(BinaryIO, ahead))
+        finally:
+            ahead.close()
+    while file.read(PIECE):  # what may follow the compressed data
+        pass
+    return plain.suffix
 
 
 def diff_id_of(path: Path) -> str:
@@ -271,7 +280,7 @@ class _Hashed:
     def __init__(self, file: Any, expected: str | None = None) -> None:
         self._file = file
         self._expected = expected
-        self._hash = hashlib.sha256()
+        self._hash = hashlib.new((expected or "sha256").partition(":")[0])
         self.size = 0
 
     def read(self, size: int = -1) -> bytes:
@@ -288,7 +297,7 @@ class _Hashed:
     @property
     def digest(self) -> str:
         """Of all that was read."""
-        return f"sha256:{self._hash.hexdigest()}"
+        return f"{self._hash.name}:{self._hash.hexdigest()}"
 
 
 @contextmanager

@@ -4,7 +4,7 @@ A refusal is a status of HTTP and a list of codes with a message each, so
 that a program can act on the code and a person can read the message. There
 are fourteen codes; the status follows from the code almost always.
 
-**Interface:** :class:`Refused`, :func:`as_json`, :data:`STATUSES`.
+**Interface:** :class:`RegistryError`, :func:`as_json`, :data:`STATUSES`.
 
 **See:** OCI distribution specification, "Error Codes".
 """
@@ -31,7 +31,7 @@ STATUSES = {
 }
 
 
-class Refused(MiniDockError):
+class RegistryError(MiniDockError):
     """A request that the registry does not do: a code, a sentence, and what it is about.
 
     ``status`` where it is not the usual one of the code; ``headers`` go with the answer.
@@ -53,7 +53,7 @@ class Refused(MiniDockError):
         self.headers = headers or {}
 
 
-def as_json(refused: Refused) -> dict[str, Any]:
+def as_json(refused: RegistryError) -> dict[str, Any]:
     """The body of the answer."""
     error = {"code": refused.code, "message": str(refused), "detail": refused.detail}
     return {"errors": [{name: value for name, value in error.items() if value is not None}]}

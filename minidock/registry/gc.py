@@ -25,7 +25,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from minidock.errors import Conflict
-from minidock.registry.codes import Refused
+from minidock.registry.codes import RegistryError
 from minidock.registry.storage import Repository, Storage
 from minidock.registry.storage_manifests import Index, Manifest, Manifests, inspect
 from minidock.registry.storage_uploads import Uploads
@@ -91,7 +91,7 @@ def _marked(repository: Repository, digests: Iterable[str]) -> set[str]:
 def _manifest(repository: Repository, digest: str) -> Manifest:
     try:
         return inspect(repository.path(digest).read_bytes())
-    except (Refused, OSError) as error:
+    except (RegistryError, OSError) as error:
         raise Conflict(
             f"{repository.name}: the manifest {digest} cannot be read, so what it needs is not"
             f" known and nothing is thrown away: {error}"

@@ -26,7 +26,7 @@ from minidock.errors import Conflict, InvalidParameter, MiniDockError
 from minidock.registry import server_blobs as blobs
 from minidock.registry import server_manifests as manifests
 from minidock.registry import server_search as searching
-from minidock.registry.codes import Refused, as_json
+from minidock.registry.codes import RegistryError, as_json
 from minidock.registry.gc import collect
 from minidock.registry.server_access import Caller, Door
 from minidock.registry.server_call import Call, Stores
@@ -81,7 +81,7 @@ class Registry:
         try:
             caller = self._door.who(request)
             response = self._answer(request, caller)
-        except Refused as refused:
+        except RegistryError as refused:
             response = Response(refused.status, as_json(refused), headers=refused.headers)
         except (MiniDockError, OSError) as error:
             status = 400 if isinstance(error, InvalidParameter) else 500
@@ -102,7 +102,7 @@ class Registry:
         if values:
             self._door.demand(caller, request, act, check_name(values[0]))
         if self._stores.read_only and act != "pull" and values:
-            raise Refused("UNSUPPORTED", "this registry is read only")
+            raise RegistryError("UNSUPPORTED", "this registry is read only")
         may_read = lambda name: self._door.may(caller.user, "read", name)  # noqa: E731
         return run(Call(self._stores, request, may_read), *values)
 
@@ -114,8 +114,8 @@ class Registry:
                 return act, run, match.groups()
             found = found or match is not None
         if found:
-            raise Refused("UNSUPPORTED", f"{request.method} is not supported here")
-        raise Refused("UNSUPPORTED", "page not found", status=404)
+            raise RegistryError("UNSUPPORTED", f"{request.method} is not supported here")
+        raise RegistryError("UNSUPPORTED", "page not found", status=404)
 
 
 # %% What it is told

@@ -31,7 +31,7 @@ import time
 from dataclasses import dataclass
 from typing import Any
 
-from minidock.registry.codes import Refused
+from minidock.registry.codes import RegistryError
 from minidock.registry.server_users import Rules, Users, Watched
 from minidock.server import Request, Response
 
@@ -55,7 +55,7 @@ def _basic(text: str) -> tuple[str, str]:
     try:
         name, colon, password = base64.b64decode(text, validate=True).decode().partition(":")
     except (binascii.Error, UnicodeDecodeError):
-        raise Refused(
+        raise RegistryError(
             "UNAUTHORIZED", "Authorization: Basic is not base64 of name:password"
         ) from None
     return (name, password) if colon else (name, "")
@@ -107,7 +107,7 @@ class Door:
                 return
         elif caller.user is not None or self._users is None:
             message = f"requested access to the resource is denied: {act} {name}"
-            raise Refused("DENIED", message)
+            raise RegistryError("DENIED", message)
         wanted = {"pull": "pull", "push": "pull,push", "delete": "delete"}[act]
         raise self.challenge(request, "authentication required", f"repository:{name}:{wanted}")
 
@@ -116,7 +116,7 @@ class Door:
         if not caller.named:
             raise self.challenge(request, "authentication required")
 
-    def challenge(self, request: Request, message: str, scope: str = "") -> Refused:
+    def challenge(self, request: Request, message: str, scope: str = "") -> RegistryError:
         """The refusal that tells how to be let in."""
         words = f'Basic realm="{SERVICE}"'
         if self.tokens:
@@ -125,7 +125,7 @@ class Door:
                 host = "localhost"
             words = f'Bearer realm="{self._scheme}://{host}/token",service="{SERVICE}"'
             words += f',scope="{scope}"' if scope else ""
-        return Refused("UNAUTHORIZED", message, headers={"WWW-Authenticate": words})
+        return RegistryError("UNAUTHORIZED", message, headers={"WWW-Authenticate": words})
 
     # %% Tokens
     def token(self, caller: Caller, request: Request) -> Response:

@@ -20,7 +20,7 @@ RFC 9110, section 14 (ranges).
 import hashlib
 import re
 
-from minidock.registry.codes import Refused
+from minidock.registry.codes import RegistryError
 from minidock.registry.server_call import Call, created, unchanged
 from minidock.registry.storage import ALGORITHMS, check_digest
 from minidock.registry.storage_uploads import Upload
@@ -51,7 +51,7 @@ def asked(header: str, size: int) -> range | None:
     if not part or part.start >= size:
         headers = {"Content-Range": f"bytes */{size}"}
         message = f"no such range: there are {size} bytes"
-        raise Refused("SIZE_INVALID", message, status=416, headers=headers)
+        raise RegistryError("SIZE_INVALID", message, status=416, headers=headers)
     return part
 
 
@@ -63,12 +63,12 @@ def sent(request: Request) -> range | None:
     match = _CONTENT_RANGE.fullmatch(header)
     if match is None or int(match[2]) < int(match[1]):
         message = f"bad Content-Range: {header[:80]}: want FIRST-LAST"
-        raise Refused("BLOB_UPLOAD_INVALID", message)
+        raise RegistryError("BLOB_UPLOAD_INVALID", message)
     span = range(int(match[1]), int(match[2]) + 1)
     length = request.headers.get("content-length")
     if length is not None and int(length) != len(span):
         message = f"Content-Range is of {len(span)} bytes, Content-Length of {length}"
-        raise Refused("SIZE_INVALID", message)
+        raise RegistryError("SIZE_INVALID", message)
     return span
 
 
@@ -79,7 +79,9 @@ def get(call: Call, name: str, digest: str) -> Response:
     try:
         file = open(path, "rb")  # noqa: SIM115 (closed when it has been sent)
     except FileNotFoundError:
-        raise Refused("BLOB_UNKNOWN", "blob unknown to registry", {"digest": digest}) from None
+        raise RegistryError(
+            "BLOB_UNKNOWN", "blob unknown to registry", {"digest": digest}
+        ) from None
     headers = {
         "Docker-Content-Digest": digest,
         "ETag": f'"{digest}"',
@@ -90,7 +92,7 @@ def get(call: Call, name: str, digest: str) -> Response:
     try:
         known = unchanged(call.request, digest)
         part = asked(call.request.headers.get("range", ""), len(whole)) if known is None else None
-    except Refused:
+    except RegistryError:
         file.close()
         raise
     if known is not None:
@@ -114,9 +116,9 @@ def delete(call: Call, name: str, digest: str) -> Response:
     repository = call.repository(name)
     if digest in call.stores.manifests.index(repository).digests:
         message = "this is a manifest: delete it as one"
-        raise Refused("UNSUPPORTED", message, {"digest": digest})
+        raise RegistryError("UNSUPPORTED", message, {"digest": digest})
     if not repository.remove(digest):
-        raise Refused("BLOB_UNKNOWN", "blob unknown to registry", {"digest": digest})
+        raise RegistryError("BLOB_UNKNOWN", "blob unknown to registry", {"digest": digest})
     return Response(202)
 
 
@@ -159,7 +161,7 @@ def append(call: Call, name: str, uuid: str) -> Response:
 def _append(call: Call, upload: Upload) -> None:
     try:
         upload.append(call.request.body, sent(call.request))
-    except Refused as refused:
+    except RegistryError as refused:
         if refused.status == 416:  # so that the client knows where we are
             refused.headers |= _headers(upload)
         raise

@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from urllib.parse import quote, urlencode
 
-from minidock.registry.codes import Refused
+from minidock.registry.codes import RegistryError
 from minidock.registry.storage import Repository, Storage
 from minidock.registry.storage_manifests import Manifests
 from minidock.registry.storage_uploads import Uploads
@@ -65,7 +65,7 @@ def page(
     """
     text, last = request.query.get("n"), request.query.get("last", "")
     if text is not None and not (text.isascii() and text.isdigit() and len(text) < 10):
-        raise Refused("UNSUPPORTED", f"n={text[:20]}: want a number", status=400)
+        raise RegistryError("UNSUPPORTED", f"n={text[:20]}: want a number", status=400)
     n = most if text is None else min(int(text), most or int(text))
     rest = [name for name in names if name > last] if last else names
     if n is None or n >= len(rest):

@@ -6,7 +6,7 @@
 Manifests", "Content Discovery", "Content Management".
 """
 
-from minidock.registry.codes import Refused
+from minidock.registry.codes import RegistryError
 from minidock.registry.server_call import Call, created, page, unchanged
 from minidock.registry.storage import check_digest, check_tag
 from minidock.registry.storage_manifests import LARGEST_MANIFEST
@@ -42,7 +42,7 @@ def put(call: Call, name: str, reference: str) -> Response:
     data = b"" if int(length) > LARGEST_MANIFEST else call.request.body.read(LARGEST_MANIFEST + 1)
     if int(length) > LARGEST_MANIFEST or len(data) > LARGEST_MANIFEST:
         message = f"the manifest has more than {LARGEST_MANIFEST} bytes"
-        raise Refused("SIZE_INVALID", message, status=413)
+        raise RegistryError("SIZE_INVALID", message, status=413)
     kind = call.request.headers.get("content-type", "").partition(";")[0].strip()
     entry, manifest = call.stores.manifests.push(
         call.repository(name), data, kind, digest, tags or ([] if by_digest else [reference])
@@ -64,7 +64,7 @@ def tags(call: Call, name: str) -> Response:
     """GET: the tags of a repository."""
     repository = call.repository(name)
     if not repository.exists():
-        raise Refused("NAME_UNKNOWN", "repository name not known to registry", {"name": name})
+        raise RegistryError("NAME_UNKNOWN", "repository name not known to registry", {"name": name})
     names, headers = page(call.request, sorted(call.stores.manifests.index(repository).tags))
     return Response(json={"name": name, "tags": list(names)}, headers=headers)
 

@@ -42,7 +42,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from minidock.paths import write_json
-from minidock.registry.codes import Refused
+from minidock.registry.codes import RegistryError
 
 LAYOUT, INDEX = "oci-layout", "index.json"
 LEASE = 24 * 3600.0  # seconds for which what nobody refers to is kept
@@ -59,7 +59,7 @@ ALGORITHMS = ("sha256", "sha512")
 def check_name(name: str) -> str:
     """``name`` if it is one of a repository, else NAME_INVALID."""
     if len(name) > LONGEST_NAME or not _NAME.fullmatch(name):
-        raise Refused(
+        raise RegistryError(
             "NAME_INVALID",
             "invalid repository name: want lower case letters, digits, single separators . _ __ -"
             f" and /, at most {LONGEST_NAME} of them",
@@ -71,7 +71,7 @@ def check_name(name: str) -> str:
 def check_tag(tag: str) -> str:
     """``tag`` if it is one, else MANIFEST_INVALID."""
     if not _TAG.fullmatch(tag):
-        raise Refused(
+        raise RegistryError(
             "MANIFEST_INVALID",
             "invalid tag: want letters, digits, . _ - and not . or - first, at most 128 of them",
             {"tag": tag[:129]},
@@ -85,7 +85,7 @@ def check_digest(digest: str) -> str:
     It becomes the name of a file, and comes from strangers.
     """
     if not _DIGEST.fullmatch(digest):
-        raise Refused(
+        raise RegistryError(
             "DIGEST_INVALID",
             "invalid digest: want sha256: and 64, or sha512: and 128 hexadecimal digits",
             {"digest": digest[:140]},

@@ -30,7 +30,7 @@ from pathlib import Path
 from typing import Any
 
 from minidock.paths import read_json, write_json
-from minidock.registry.codes import Refused
+from minidock.registry.codes import RegistryError
 from minidock.registry.storage import INDEX, Repository, check_digest, check_tag, locked
 from minidock.spec import image
 
@@ -72,15 +72,15 @@ def inspect(data: bytes, media_type: str = "") -> Manifest:
         away = frozenset(_described(one)[0] for one in named if _is_elsewhere(one))
         subject = value.get("subject")
         about = None if subject is None else _described(subject)[0]
-    except Refused as refused:
+    except RegistryError as refused:
         raise _invalid(str(refused)) from None
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise _invalid(f"{type(error).__name__}: {error}") from None
     return Manifest(kind, {} if index else found, found if index else {}, away, about)
 
 
-def _invalid(why: str) -> Refused:
-    return Refused("MANIFEST_INVALID", f"manifest invalid: {why}")
+def _invalid(why: str) -> RegistryError:
+    return RegistryError("MANIFEST_INVALID", f"manifest invalid: {why}")
 
 
 def _guess(value: dict[str, Any]) -> str:
@@ -197,7 +197,7 @@ class Manifests:
         entry = self.index(repository).find(reference)
         if entry is None:
             detail = {"name": repository.name, "reference": reference[:140]}
-            raise Refused("MANIFEST_UNKNOWN", "manifest unknown", detail)
+            raise RegistryError("MANIFEST_UNKNOWN", "manifest unknown", detail)
         return entry
 
     # %% Pushing
@@ -209,7 +209,7 @@ class Manifests:
         found = f"{algorithm}:{hashlib.new(algorithm, data).hexdigest()}"
         if digest and digest != found:
             detail = {"expected": digest, "found": found}
-            raise Refused("DIGEST_INVALID", "the digest is not that of the manifest", detail)
+            raise RegistryError("DIGEST_INVALID", "the digest is not that of the manifest", detail)
         manifest = inspect(data, media_type)
         entry = Entry(manifest.media_type, found, len(data))
         self._check(repository, self.index(repository), manifest)
@@ -230,11 +230,11 @@ class Manifests:
         missing = [digest for digest, size in sizes.items() if size is None]
         if missing:
             message = f"the manifest names what is not here: {', '.join(missing)}"
-            raise Refused("MANIFEST_BLOB_UNKNOWN", message, {"digests": missing})
+            raise RegistryError("MANIFEST_BLOB_UNKNOWN", message, {"digests": missing})
         for digest, announced in {**manifest.blobs, **manifest.children}.items():
             if sizes[digest] != announced:
                 message = f"{digest} has {sizes[digest]} bytes, the manifest says {announced}"
-                raise Refused("SIZE_INVALID", message)
+                raise RegistryError("SIZE_INVALID", message)
 
     def _store(self, repository: Repository, data: bytes, digest: str) -> None:
         """The bytes, as they came, are a blob like any other."""

@@ -27,7 +27,7 @@ from io import RawIOBase
 from pathlib import Path
 from typing import Any
 
-from minidock.registry.codes import Refused
+from minidock.registry.codes import RegistryError
 from minidock.registry.storage import ALGORITHMS, Repository, Storage, check_digest
 
 PIECE = 1 << 20
@@ -53,7 +53,7 @@ class Uploads:
         """A new upload; ``algorithm`` is that of the digest that will be asked for."""
         if algorithm not in ALGORITHMS:
             known = ", ".join(ALGORITHMS)
-            raise Refused("DIGEST_INVALID", f"unknown digest algorithm: want one of {known}")
+            raise RegistryError("DIGEST_INVALID", f"unknown digest algorithm: want one of {known}")
         upload = Upload(self, repository, str(uuid.uuid4()))
         upload.path.parent.mkdir(exist_ok=True)
         upload.path.touch(mode=0o600, exist_ok=False)
@@ -65,7 +65,9 @@ class Uploads:
         try:
             upload = Upload(self, repository, str(uuid.UUID(text)))
         except ValueError:
-            raise Refused("BLOB_UPLOAD_UNKNOWN", "no such upload", {"uuid": text[:80]}) from None
+            raise RegistryError(
+                "BLOB_UPLOAD_UNKNOWN", "no such upload", {"uuid": text[:80]}
+            ) from None
         upload.size()
         return upload
 
@@ -110,7 +112,9 @@ class Upload:
         try:
             return self.path.stat().st_size
         except FileNotFoundError:
-            raise Refused("BLOB_UPLOAD_UNKNOWN", "no such upload", {"uuid": self.uuid}) from None
+            raise RegistryError(
+                "BLOB_UPLOAD_UNKNOWN", "no such upload", {"uuid": self.uuid}
+            ) from None
 
     @contextmanager
     def _alone(self) -> Iterator[int]:
@@ -118,15 +122,19 @@ class Upload:
         try:
             descriptor = os.open(self.path, os.O_RDWR | os.O_APPEND)
         except FileNotFoundError:
-            raise Refused("BLOB_UPLOAD_UNKNOWN", "no such upload", {"uuid": self.uuid}) from None
+            raise RegistryError(
+                "BLOB_UPLOAD_UNKNOWN", "no such upload", {"uuid": self.uuid}
+            ) from None
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
             if os.fstat(descriptor).st_nlink == 0:
-                raise Refused("BLOB_UPLOAD_UNKNOWN", "the upload is over", {"uuid": self.uuid})
+                raise RegistryError(
+                    "BLOB_UPLOAD_UNKNOWN", "the upload is over", {"uuid": self.uuid}
+                )
             yield descriptor
         except BlockingIOError:
             message = "another request is writing to this upload"
-            raise Refused("BLOB_UPLOAD_INVALID", message, status=409) from None
+            raise RegistryError("BLOB_UPLOAD_INVALID", message, status=409) from None
         finally:
             os.close(descriptor)
 
@@ -142,12 +150,12 @@ class Upload:
             size = os.fstat(file).st_size
             if span is not None and span.start != size:
                 message = f"out of order: the next byte is {size}, this begins with {span.start}"
-                raise Refused("BLOB_UPLOAD_INVALID", message, status=416)
+                raise RegistryError("BLOB_UPLOAD_INVALID", message, status=416)
             count = self._receive(file, size, body)
             if span is not None and count != len(span):
                 os.ftruncate(file, size)
                 message = f"Content-Range is of {len(span)} bytes, {count} came"
-                raise Refused("SIZE_INVALID", message)
+                raise RegistryError("SIZE_INVALID", message)
             return size + count
 
     def _receive(self, file: int, size: int, body: RawIOBase) -> int:
@@ -181,7 +189,7 @@ class Upload:
             self.uploads.forget(self.uuid)
         if found != digest:
             message = "the digest is not that of what was sent"
-            raise Refused("DIGEST_INVALID", message, {"expected": digest, "found": found})
+            raise RegistryError("DIGEST_INVALID", message, {"expected": digest, "found": found})
 
     def _digest(self, file: int, algorithm: str) -> str:
         size = os.fstat(file).st_size
