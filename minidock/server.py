@@ -268,6 +268,7 @@ class Connection:
                 headers["Connection"] = "close"
             self.socket.sendall(self._head(response.status, headers))
             if method != "HEAD" and response.part:
+                file.seek(response.part.start)  # under TLS, sendfile takes 0 for "where you are"
                 self.socket.sendfile(file, response.part.start, len(response.part))
 
     def _head(self, status: int, headers: dict[str, str]) -> bytes:

@@ -46,12 +46,17 @@ class Registry:
         self, method: str, path: str, body: Any = None, headers: dict[str, str] | None = None
     ) -> "Answer":
         """One request; an iterable body is sent in chunks."""
-        if self._line is None:
-            self._line = self.line()
+        fresh = self._line is None
+        line = self._line = self._line or self.line()
         try:
-            self._line.request(method, path, body, {**self.headers, **(headers or {})})
-            response = self._line.getresponse()
+            line.request(method, path, body, {**self.headers, **(headers or {})})
+            response = line.getresponse()
             answer = Answer(response.status, response.headers, response.read())
+        except (http.client.RemoteDisconnected, BrokenPipeError):
+            self.hang_up()
+            if fresh:
+                raise
+            return self.call(method, path, body, headers)  # it was idle for too long
         except BaseException:
             self.hang_up()
             raise

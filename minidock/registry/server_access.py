@@ -109,15 +109,19 @@ class Door:
             message = f"requested access to the resource is denied: {act} {name}"
             raise RegistryError("DENIED", message)
         wanted = {"pull": "pull", "push": "pull,push", "delete": "delete"}[act]
-        raise self.challenge(request, "authentication required", f"repository:{name}:{wanted}")
+        error = "" if caller.grants is None else "insufficient_scope"
+        scope = f"repository:{name}:{wanted}"
+        raise self.challenge(request, "authentication required", scope, error)
 
     def greet(self, caller: Caller, request: Request) -> None:
         """``/v2/``, where clients learn what is wanted: from nobody in particular, something."""
         if not caller.named:
             raise self.challenge(request, "authentication required")
 
-    def challenge(self, request: Request, message: str, scope: str = "") -> RegistryError:
-        """The refusal that tells how to be let in."""
+    def challenge(
+        self, request: Request, message: str, scope: str = "", error: str = ""
+    ) -> RegistryError:
+        """The refusal that tells how to be let in; ``error`` is what is wrong with the token."""
         words = f'Basic realm="{SERVICE}"'
         if self.tokens:
             host = request.headers.get("host", "")
@@ -125,6 +129,7 @@ class Door:
                 host = "localhost"
             words = f'Bearer realm="{self._scheme}://{host}/token",service="{SERVICE}"'
             words += f',scope="{scope}"' if scope else ""
+            words += f',error="{error}"' if error else ""
         return RegistryError("UNAUTHORIZED", message, headers={"WWW-Authenticate": words})
 
     # %% Tokens
@@ -153,13 +158,12 @@ class Door:
     def _bearer(self, request: Request, token: str) -> Caller:
         text, _, signature = token.rpartition(".")
         if not hmac.compare_digest(signature.encode(), self._signature(text).encode()):
-            raise self.challenge(
-                request, "the token is not one of ours: it may be from before a restart"
-            )
+            message = "the token is not one of ours: it may be from before a restart"
+            raise self.challenge(request, message, error="invalid_token")
         middle = text.partition(".")[2]
         claims = json.loads(base64.urlsafe_b64decode(middle + "=" * (-len(middle) % 4)))
         if claims["exp"] < time.time():
-            raise self.challenge(request, "the token has expired")
+            raise self.challenge(request, "the token has expired", error="invalid_token")
         grants = frozenset((name, act) for name, act in claims["access"])
         return Caller(claims["sub"], grants, named=True)
 

@@ -18,6 +18,7 @@ RFC 9110, section 14 (ranges).
 """
 
 import hashlib
+import os
 import re
 
 from minidock.registry.codes import RegistryError
@@ -88,7 +89,7 @@ def get(call: Call, name: str, digest: str) -> Response:
         "Accept-Ranges": "bytes",
         "Cache-Control": "max-age=31536000, immutable",
     }
-    whole = range(file.seek(0, 2))
+    whole = range(os.fstat(file.fileno()).st_size)
     try:
         known = unchanged(call.request, digest)
         part = asked(call.request.headers.get("range", ""), len(whole)) if known is None else None

@@ -43,7 +43,7 @@ def run(suite: str, registry: Registry, version: str) -> Result:
         )
     summary = done.stdout.partition("OCI Conformance Result:")[2]
     assert summary, done.stdout + done.stderr
-    found = {name: value for name, value in LINE.findall(summary)}
+    found = dict(LINE.findall(summary))
     counts = {name: int(value) for name, value in found.items() if value.isdecimal()}
     lines = {name: value for name, value in found.items() if not value.isdecimal()}
     return Result(counts, lines, done.stdout)
