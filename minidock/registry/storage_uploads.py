@@ -81,6 +81,8 @@ class Uploads:
         count = 0
         for path in [*self.storage.uploads.glob("*/*"), *self.storage.uploads.glob(".*")]:
             try:
+                if time.time() - path.stat().st_mtime < seconds:
+                    continue  # its writer must not meet a lock of ours
                 with open(path, "rb") as file:
                     fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
                     if time.time() - path.stat().st_mtime > seconds:
