@@ -62,6 +62,7 @@ def tests(session: nox.Session) -> None:
 def bench(session: nox.Session) -> None:
     """Benchmarks, side by side with dockerd where it is installed."""
     run(session, "python", "-m", "tests.bench", *session.posargs)
+    run(session, "python", "-m", "tests.bench.registry", *session.posargs)
 
 
 @nox.session

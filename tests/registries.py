@@ -87,7 +87,7 @@ class Registry:
         """By POST and PUT; its digest."""
         digest = digest_of(data, algorithm)
         where = self.call("POST", f"/v2/{name}/blobs/uploads/").headers["Location"]
-        answer = self.call("PUT", f"{where}?{urlencode({'digest': digest})}", data, OCTETS)
+        answer = self.call("PUT", with_digest(where, digest), data, OCTETS)
         assert answer.status == 201, answer
         return digest
 
@@ -123,6 +123,12 @@ class Answer:
     def codes(self) -> list[str]:
         """Of a refusal."""
         return [one["code"] for one in self.json()["errors"]]
+
+
+def with_digest(location: str, digest: str) -> str:
+    """The path that ends an upload; a location may be absolute, and may have a query of its own."""
+    path = "/" + location.partition("://")[2].partition("/")[2] if "://" in location else location
+    return f"{path}{'&' if '?' in path else '?'}{urlencode({'digest': digest})}"
 
 
 def digest_of(data: bytes, algorithm: str = "sha256") -> str:
