@@ -84,6 +84,7 @@ class Body(RawIOBase):
             total += count
         return b"".join(pieces)
 
+    # %% The edges of a body
     def _next_chunk(self) -> bool:
         line = self._source.readline(LARGEST_HEAD)
         digits = line.split(b";")[0].strip()

@@ -94,6 +94,7 @@ class Door:
             return self._bearer(request, rest.strip())
         return Caller()
 
+    # %% What they may
     def may(self, user: str | None, action: str, name: str) -> bool:
         """Whether ``user`` may ``read``, ``write`` or ``delete`` in the repository ``name``."""
         if self._rules is not None:

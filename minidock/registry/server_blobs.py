@@ -152,6 +152,7 @@ def _mount(call: Call, name: str, digest: str, source: str | None) -> bool:
     return False
 
 
+# %% Uploads, request by request
 def append(call: Call, name: str, uuid: str) -> Response:
     """PATCH: the next part."""
     upload = call.stores.uploads.find(call.repository(name), uuid)

@@ -159,6 +159,7 @@ class Rules:
         return any("*" in who for rule in self.rules for who in rule.who.values())
 
 
+# %% Reading rules
 def read_rules(text: str) -> Rules:
     """The rules in a TOML file; InvalidParameter names what is wrong."""
     try:

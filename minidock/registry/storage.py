@@ -228,6 +228,7 @@ class Repository:
         finally:
             new.unlink(missing_ok=True)
 
+    # %% Leases
     def renew(self, digest: str) -> bool:
         """Begin the blob's lease anew if half of it is over; False if it is not here.
 

@@ -33,7 +33,7 @@ from minidock.registry.storage import ALGORITHMS, Repository, Storage, check_dig
 PIECE = 1 << 20
 
 
-# %% Uploads
+# %% How far a digest is
 @dataclass(slots=True)
 class Progress:
     """How far a hash function has come in a file."""
@@ -42,6 +42,7 @@ class Progress:
     state: Any
 
 
+# %% All uploads
 class Uploads:
     """All uploads of a registry, and the digests of those that this process has seen."""
 
@@ -178,6 +179,7 @@ class Upload:
             total += count
         return total
 
+    # %% Finishing
     def finish(self, digest: str) -> None:
         """Make it a blob of the repository. DIGEST_INVALID, and it is over, if it is another."""
         algorithm = check_digest(digest).partition(":")[0]
