@@ -60,21 +60,40 @@ def make(client: Client, values: Any, rest: list[str], command: str) -> str:
     if not rest:
         raise UsageError(f"'minidock {command}' requires at least 1 argument")
     body = body_of(values, rest, attach=not values.get("detach"))
-    path = f"/containers/create?name={values['name']}" if values["name"] else "/containers/create"
-    try:
-        made = client.call("POST", path, body)
-    except NotFound as error:
-        if "No such image" not in str(error):
-            raise
-        sys.stderr.write(f"Unable to find image '{_shown(rest[0])}' locally\n")
-        client.open("POST", f"/images/create?fromImage={rest[0]}").read()
-        made = client.call("POST", path, body)
+    made = _made(client, values, rest[0], body)
     for warning in made.get("Warnings") or ():
         sys.stderr.write(f"WARNING: {warning}\n")
     if values["cidfile"]:
         with open(values["cidfile"], "x") as file:
             file.write(made["Id"])
     return str(made["Id"])
+
+
+def _made(client: Client, values: Any, image: str, body: dict[str, Any]) -> dict[str, Any]:
+    """The answer to the request; the image is pulled before, or when it is missing, or never."""
+    path = f"/containers/create?name={values['name']}" if values["name"] else "/containers/create"
+    if values["pull"] not in ("", "always", "missing", "never"):
+        raise UsageError(
+            f'invalid pull option: \'{values["pull"]}\': must be one of "always", "missing" or "never"'
+        )
+    if values["pull"] == "always":
+        _pull(client, image, values)
+    try:
+        return dict(client.call("POST", path, body))
+    except NotFound as error:
+        if "No such image" not in str(error) or values["pull"] == "never":
+            raise
+        if not values["quiet"]:
+            sys.stderr.write(f"Unable to find image '{_shown(image)}' locally\n")
+    _pull(client, image, values)
+    return dict(client.call("POST", path, body))
+
+
+def _pull(client: Client, image: str, values: Any) -> None:
+    from minidock.cli.registry import fetch
+    from minidock.spec.reference import parse as parse_name
+
+    fetch(client, parse_name(image), values["platform"], sys.stderr, values["quiet"])
 
 
 def _shown(image: str) -> str:

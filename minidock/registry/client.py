@@ -31,6 +31,8 @@ from minidock.registry.transport import (
     Cancel,
     Transport,
     Unreachable,
+    backoff,
+    pause,
     same_host,
 )
 from minidock.registry.words import refusal
@@ -191,12 +193,8 @@ class Repository:
 
     def manifest(self, which: str) -> Content:
         """The manifest or index ``which``, by tag or by digest, checked."""
-        with self.call("GET", self._url(f"manifests/{which}"), {"Accept": ACCEPT}) as answer:
-            if answer.status != 200:
-                raise refusal(answer)
-            data = answer.small(LARGEST_MANIFEST)
-            announced = answer.header("Docker-Content-Digest")
-            kind = answer.header("Content-Type").partition(";")[0].strip()
+        url = self._url(f"manifests/{which}")
+        data, announced, kind = self._fetch(url, LARGEST_MANIFEST)
         wanted = which if ":" in which else announced
         digest = digest_of(data, oci.check_digest(wanted) if wanted else "sha256:")
         for one in (wanted, announced):
@@ -205,6 +203,21 @@ class Repository:
                     f"manifest verification failed for digest {one}: what came is {digest}"
                 )
         return Content(kind, digest, data)
+
+    def _fetch(self, url: str, limit: int) -> tuple[bytes, str, str]:
+        """A small thing, whole, over a line that may break; its announced digest, its type."""
+        for attempt in range(1, ATTEMPTS + 1):
+            try:
+                with self.call("GET", url, {"Accept": ACCEPT}) as answer:
+                    if answer.status != 200:
+                        raise refusal(answer)
+                    kind = answer.header("Content-Type").partition(";")[0].strip()
+                    return answer.small(limit), answer.header("Docker-Content-Digest"), kind
+            except Unreachable:
+                if attempt == ATTEMPTS:
+                    raise
+                pause(backoff(attempt), self.cancel)
+        raise AssertionError("the last attempt has returned or raised")
 
     def put_manifest(self, which: str, content: Content) -> None:
         """Publish a manifest under a tag or its digest."""
@@ -246,8 +259,7 @@ class Repository:
 
     def small_blob(self, digest: str, limit: int = 8 << 20) -> bytes:
         """A configuration, checked."""
-        with self.blob(digest) as answer:
-            data = answer.small(limit)
+        data, _, _ = self._fetch(self._url(f"blobs/{digest}"), limit)
         if digest_of(data, oci.check_digest(digest)) != digest:
             raise HostileArchive(f"image config verification failed for digest {digest}")
         return data

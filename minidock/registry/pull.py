@@ -44,7 +44,10 @@ DOCKER_CONFIG = "application/vnd.docker.container.image.v1+json"
 
 # %% One at a time
 class Locks:
-    """A lock for every name, as long as somebody has it or wants it."""
+    """A lock for every name, as long as somebody has it or wants it.
+
+    A plain layer's blob, the layer and the stack may all have one digest: say which is meant.
+    """
 
     def __init__(self) -> None:
         self._guard = Lock()
@@ -219,7 +222,7 @@ class Pull:
     # %% One layer
     def _stream(self, layer: Layer) -> None:
         """Fetch and extract at once, whichever of it is missing."""
-        with self.locks(layer.blob.digest), self.locks(layer.chain):
+        with self.locks(f"blob {layer.blob.digest}"), self.locks(f"layer {layer.chain}"):
             if not self.images.store.has(layer.blob.digest):
                 self._fetch_one(layer, extract=not self.images.driver.has_layer(layer.chain))
             elif not self.images.driver.has_layer(layer.chain):
@@ -227,12 +230,12 @@ class Pull:
         self.progress.layer("Pull complete", layer.id)
 
     def _only_fetch(self, layer: Layer) -> None:
-        with self.locks(layer.blob.digest):
+        with self.locks(f"blob {layer.blob.digest}"):
             if not self.images.store.has(layer.blob.digest):
                 self._fetch_one(layer, extract=False)
 
     def _only_extract(self, layer: Layer) -> None:
-        with self.locks(layer.chain):
+        with self.locks(f"layer {layer.chain}"):
             if not self.images.driver.has_layer(layer.chain):
                 self._extract_kept(layer)
         self.progress.layer("Pull complete", layer.id)

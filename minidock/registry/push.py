@@ -136,7 +136,7 @@ class Push:
             blob = self.images.packed(layer.diff_id) if layer.pack else layer.blob
             blob = self._packed.get(layer.diff_id, blob) if layer.pack else blob
             if blob is None:
-                with self.locks(layer.diff_id):
+                with self.locks(f"pack {layer.diff_id}"):
                     blob = self._packed[layer.diff_id] = self._pack_and_send(layer)
             else:
                 self._send(layer, blob)

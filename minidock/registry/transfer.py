@@ -26,7 +26,7 @@ from threading import Condition
 from minidock import steps
 from minidock.errors import HostileArchive, MiniDockError
 from minidock.registry.client import Repository
-from minidock.registry.transport import ATTEMPTS, BUSY, Cancelled, Unreachable, backoff
+from minidock.registry.transport import ATTEMPTS, BUSY, Cancelled, Unreachable, backoff, pause
 from minidock.registry.words import Refused
 from minidock.spec.image import Descriptor
 
@@ -146,8 +146,7 @@ def _download(repository: Repository, blob: Descriptor, file: Growing, told: Tol
             attempt = 1 if file.size > before else attempt + 1  # a line that moves may break
             if attempt >= ATTEMPTS:
                 raise broken
-            if repository.cancel.wait(backoff(attempt)):
-                repository.cancel.check()
+            pause(backoff(attempt), repository.cancel)
     if file.size != blob.size or digest.hexdigest() != expected:
         raise HostileArchive(f"filesystem layer verification failed for digest {blob.digest}")
 
@@ -167,10 +166,7 @@ def _rest(repository: Repository, blob: Descriptor, start: int) -> Iterator[byte
         left = blob.size - start + 1  # one more, to see that it is too long
         while left > 0:
             repository.cancel.check()
-            try:
-                data = answer.read(min(PIECE, left + skip))
-            except OSError as error:
-                raise Unreachable(f'Get "{answer.url}": {error}') from error
+            data = answer.read(min(PIECE, left + skip))
             if not data:
                 return
             if skip:
@@ -204,8 +200,7 @@ def upload(repository: Repository, file: Growing, digest: Callable[[], str], tol
                 attempt += 1
                 if attempt >= ATTEMPTS:
                     raise
-                if repository.cancel.wait(backoff(attempt)):
-                    repository.cancel.check()
+                pause(backoff(attempt), repository.cancel)
                 place, start = _take_up(repository, place)
                 attempt = 1 if start > best else attempt
                 best = max(best, start)

@@ -120,11 +120,16 @@ class Answer:
 
     def read(self, size: int | None = None) -> bytes:
         """A piece of the body. Nothing at its end, *or where the line broke*: count what comes."""
-        return self._response.read(size)
+        try:
+            return self._response.read(size)
+        except (OSError, http.client.HTTPException) as error:
+            raise Unreachable(f'Get "{self.url}": {error or type(error).__name__}') from error
 
     def small(self, limit: int = 4 << 20) -> bytes:
         """The whole body, which must not be larger than ``limit``."""
         data = self.read(limit + 1)
+        if len(data) <= limit and self._response.length:
+            raise Unreachable(f'Get "{self.url}": unexpected EOF')
         if len(data) > limit:
             raise MiniDockError(f"{self.url}: the answer is larger than {limit} bytes")
         return data
@@ -236,13 +241,13 @@ class Transport:
             except Unreachable as error:
                 if attempt == attempts or not _may_pass(error):
                     raise
-                _wait(backoff(attempt), cancel)
+                pause(backoff(attempt), cancel)
                 continue
             if answer.status not in BUSY or attempt == attempts:
                 return answer
             with answer:
                 answer.small()
-                _wait(_retry_after(answer.header("Retry-After"), attempt), cancel)
+                pause(_retry_after(answer.header("Retry-After"), attempt), cancel)
         raise AssertionError("the last attempt has returned or raised")
 
     def _follow(self, method: str, url: str, headers: dict[str, str], body: bytes | None) -> Answer:
@@ -288,7 +293,8 @@ def _may_pass(error: Unreachable) -> bool:
     return not isinstance(error.__cause__, ssl.SSLError | socket.gaierror)
 
 
-def _wait(seconds: float, cancel: Cancel | None) -> None:
+def pause(seconds: float, cancel: Cancel | None) -> None:
+    """Wait, unless nobody waits for us."""
     if cancel is None:
         time.sleep(seconds)
     elif cancel.wait(seconds):
