@@ -93,7 +93,7 @@ def _guarded(name: str, rest: list[str]) -> int:
     module = import_module(f"minidock.cli.{COMMANDS[name][0]}")
     bad_usage = 125 if name in ("run", "create", "exec") else 1
     try:
-        handler = getattr(module, "COMMANDS", {}).get(name, module.run)
+        handler = getattr(module, "COMMANDS", {}).get(name) or module.run
         return int(handler(rest))
     except UsageError as error:
         if str(error) == "help":

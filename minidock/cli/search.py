@@ -29,8 +29,12 @@ def run(arguments: list[str]) -> int:
     values, rest = parse(arguments, FLAGS)
     if len(rest) != 1:
         raise UsageError("'minidock search' requires 1 argument")
+    from minidock.registry import credentials
+    from minidock.registry.search import split
+
     query = f"term={quote(rest[0])}&limit={values['limit']}{filters(values['filter'])}"
-    answer = Client.from_environment().open("GET", f"/images/search?{query}")
+    who = credentials.header(split(rest[0])[0])
+    answer = Client.from_environment().open("GET", f"/images/search?{query}", headers=who)
     show(json.loads(answer.read()), _columns(values["no-trunc"]), COLUMNS, values["format"])
     return 0
 
