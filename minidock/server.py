@@ -15,7 +15,8 @@ of it would be taken for one; who has announced it by ``Expect`` has not
 sent it yet, and will not if we refuse. And two lengths for one body are how
 requests are smuggled past a proxy: refused.
 
-**Interface:** :class:`Server`, :class:`Request`, :class:`Response`.
+**Interface:** :class:`Server`, :class:`Request`, :class:`Response`,
+:func:`stop`, :func:`pattern`.
 
 **See:** RFC 9112 (HTTP/1.1), RFC 9110 section 10.1.1 ("Expect"); Engine API,
 "ContainerAttach", "Hijacking"; sendfile(2).
@@ -29,6 +30,7 @@ import socket
 import threading
 import time
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any, BinaryIO, cast
 from urllib.parse import parse_qsl, unquote
@@ -326,6 +328,12 @@ class Connection:
 
 
 # %% The server
+def stop(listener: socket.socket) -> None:
+    """shutdown(2) wakes the thread that waits in accept(2); close(2) would not."""
+    with suppress(OSError):
+        listener.shutdown(socket.SHUT_RDWR)
+
+
 PASSING = {errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM, errno.ECONNABORTED, errno.EINTR}
 
 

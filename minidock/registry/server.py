@@ -18,7 +18,6 @@ import sys
 import threading
 import time
 from collections.abc import Callable
-from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -34,7 +33,7 @@ from minidock.registry.server_users import Users, Watched, read_rules
 from minidock.registry.storage import LEASE, Storage, check_name, locked
 from minidock.registry.storage_manifests import Manifests
 from minidock.registry.storage_uploads import Uploads
-from minidock.server import Request, Response, Server, pattern
+from minidock.server import Request, Response, Server, pattern, stop
 
 HEADERS = {"Docker-Distribution-Api-Version": "registry/2.0", "X-Content-Type-Options": "nosniff"}
 PATIENCE = 60.0  # seconds that a client may say nothing
@@ -83,7 +82,7 @@ class Registry:
             response = self._answer(request, caller)
         except RegistryError as refused:
             response = Response(refused.status, as_json(refused), headers=refused.headers)
-        except (MiniDockError, OSError) as error:
+        except (MiniDockError, OSError, ValueError, KeyError) as error:
             status = 400 if isinstance(error, InvalidParameter) else 500
             response = Response(status, text=f"{error}\n", content_type="text/plain")
             self._log(f"{request.method} {request.path[:200]!r}: {error}")
@@ -179,11 +178,11 @@ def serve(options: Options, ready: Callable[[str], object] = print) -> None:
     registry = Registry(stores, door, log)
     listener = _listen(options)
     for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, lambda *_: _stop(listener))
+        signal.signal(number, lambda *_: stop(listener))
     if not options.read_only:
         threading.Thread(target=_keep_house, args=(stores, log), daemon=True).start()
     host, port = listener.getsockname()[:2]
-    ready(f"{host}:{port}")
+    ready(f"[{host}]:{port}" if ":" in host else f"{host}:{port}")
     Server(listener, registry, HEADERS, lambda peer: _prepare(peer, context)).serve_forever()
 
 
@@ -202,12 +201,6 @@ def _listen(options: Options) -> socket.socket:
             " use --htpasswd\n"
         )
     return listener
-
-
-def _stop(listener: socket.socket) -> None:
-    """shutdown(2) wakes the thread that waits in accept(2); close(2) would not."""
-    with suppress(OSError):
-        listener.shutdown(socket.SHUT_RDWR)
 
 
 def _prepare(peer: socket.socket, context: ssl.SSLContext | None) -> socket.socket:

@@ -29,6 +29,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from minidock.errors import MiniDockError
 from minidock.paths import read_json, write_json
 from minidock.registry.codes import RegistryError
 from minidock.registry.storage import INDEX, Repository, check_digest, check_tag, locked
@@ -173,7 +174,10 @@ class Manifests:
             return Index({}, {})
         known = self._indexes.get(repository.name)
         if known is None or known[0] != stamp:
-            known = (stamp, Index.from_json(read_json(path)))
+            try:
+                known = (stamp, Index.from_json(read_json(path)))
+            except (RegistryError, ValueError, KeyError, TypeError, AttributeError) as error:
+                raise MiniDockError(f"{path}: damaged: {error!r}") from None
             self._indexes[repository.name] = known
         return known[1]
 

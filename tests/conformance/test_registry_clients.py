@@ -12,8 +12,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.conformance.conftest import archive
-from tests.registries import Registry, digest_of, ours
+from tests.conformance.conftest import Daemon, archive
+from tests.registries import Registry, digest_of, docker_registry, ours
 
 ENOUGH = 120  # seconds for one command
 
@@ -208,6 +208,21 @@ def test_docker_with_users_tokens_and_tls(docker: Docker, guarded: Registry) -> 
     docker("rmi", public)
 
 
+def test_docker_with_basic_authorisation(docker: Docker, tmp_path: Path) -> None:
+    users(tmp_path / "users")
+    with ours(tmp_path, "--htpasswd", f"{tmp_path}/users") as registry:
+        name = f"{registry.address}/basic/x"
+        docker("tag", "busybox", name)
+        assert "no basic auth credentials" in docker.fails("push", name)
+        assert "401 Unauthorized" in docker.fails(
+            "login", registry.address, "-u", "ann", "-p", "wrong"
+        )
+        docker("login", registry.address, "-u", "ann", "-p", "ann-secret")
+        docker("push", name)
+        docker("logout", registry.address)
+        docker("rmi", name)
+
+
 # %% skopeo, podman, umoci
 def test_skopeo(registry: Registry, tmp_path: Path) -> None:
     needs("skopeo")
@@ -319,35 +334,67 @@ def test_curl_is_not_asked_for_what_is_refused(guarded: Registry, tmp_path: Path
 
 
 # %% Our own
-def test_minidock_searches_and_so_does_docker_through_it(
-    registry: Registry, tmp_path: Path
-) -> None:
-    from tests.conformance.conftest import Daemon
-
+@pytest.fixture(scope="module")
+def daemon(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Daemon]:
+    """Ours, with busybox, and a place of its own for passwords."""
     if os.geteuid() != 0:
         pytest.skip("needs root")
+    daemon = Daemon(tmp_path_factory.mktemp("ours"))
+    daemon.environment["DOCKER_CONFIG"] = f"{daemon.directory}/config"
+    daemon.start()
+    try:
+        daemon.ok("load", "-i", str(archive("busybox")))
+        yield daemon
+    finally:
+        daemon.stop()
+
+
+def test_minidock_searches_and_so_does_docker_through_it(
+    daemon: Daemon, registry: Registry
+) -> None:
     token = secrets.token_hex(4)
     for name in ("web", "web-app", "my-web", "other"):
         registry.push_image(f"{token}/{name}", "v1")
-    daemon = Daemon(tmp_path)
-    daemon.start()
-    try:
-        for tool in (daemon.docker, daemon.minidock):
-            done = tool(
-                "search", f"{registry.address}/{token}/", "--format", "{{.Name}}", "--limit", "3"
-            )
-            assert done.returncode == 0, done
-            names = done.stdout.split()
-            assert len(names) == 3, done
-            done = tool("search", f"{registry.address}/web", "--format", "{{.Name}}")
-            found = [one for one in done.stdout.split() if one.startswith(token)]
-            assert found == [f"{token}/web", f"{token}/web-app", f"{token}/my-web"]
-            assert (
-                "outside the range"
-                in tool("search", "--limit", "101", f"{registry.address}/x").stderr
-            )
-            assert (
-                "invalid filter" in tool("search", "-f", "is-red=1", f"{registry.address}/x").stderr
-            )
-    finally:
-        daemon.stop()
+    for tool in (daemon.docker, daemon.minidock):
+        done = tool(
+            "search", f"{registry.address}/{token}/", "--format", "{{.Name}}", "--limit", "3"
+        )
+        assert (done.returncode, len(done.stdout.split())) == (0, 3), done
+        done = tool("search", f"{registry.address}/web", "--format", "{{.Name}}")
+        found = [one for one in done.stdout.split() if one.startswith(token)]
+        assert found == [f"{token}/web", f"{token}/web-app", f"{token}/my-web"]
+        assert (
+            "outside the range" in tool("search", "--limit", "101", f"{registry.address}/x").stderr
+        )
+        assert "invalid filter" in tool("search", "-f", "is-red=1", f"{registry.address}/x").stderr
+
+
+def test_minidock_searches_a_registry_that_has_only_a_catalog(
+    daemon: Daemon, tmp_path: Path
+) -> None:
+    with docker_registry(tmp_path) as other:
+        if other is None:
+            pytest.skip("needs docker-registry")
+        for name in ("one/web", "two/web", "db"):
+            other.push_image(name, "v1")
+        done = daemon.minidock("search", f"{other.address}/web", "--format", "{{.Name}}")
+        assert done.stdout.split() == ["one/web", "two/web"], done
+
+
+def test_minidock_with_users_tokens_and_tls(daemon: Daemon, guarded: Registry) -> None:
+    name = f"{guarded.address}/students/bob/mine:1"
+
+    def minidock(*arguments: str) -> str:
+        done = daemon.minidock(*arguments)
+        return done.stdout + done.stderr
+
+    minidock("tag", "busybox", name)
+    assert "unauthorized" in minidock("push", name)
+    assert "Succeeded" in minidock("login", "-u", "bob", "-p", "bob-secret", guarded.address)
+    assert "digest: sha256:" in minidock("push", name)
+    assert "students/bob/mine" in minidock("search", f"{guarded.address}/mine")
+    minidock("rmi", name)
+    assert "Downloaded newer image" in minidock("pull", name)
+    minidock("logout", guarded.address)
+    assert "unauthorized" in minidock("pull", name)
+    assert "students/bob/mine" not in minidock("search", f"{guarded.address}/mine")

@@ -10,7 +10,8 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -226,6 +227,16 @@ def test_an_unreadable_manifest_stops_the_collector(tmp_path: Path) -> None:
         assert registry.call("GET", f"/v2/a/blobs/{layer}").status == 200
 
 
+def test_a_damaged_index_is_said_to_be_one(tmp_path: Path) -> None:
+    with ours(tmp_path) as registry:
+        registry.push_image("a", "v1")
+        index = registry.root / "repositories/a/index.json"
+        index.write_text("{}")
+        answer = registry.call("GET", "/v2/a/manifests/v1")
+        assert (answer.status, b"index.json: damaged" in answer.data) == (500, True)
+        assert command("gc", "--root", str(registry.root)).returncode == 1
+
+
 # %% Large, many, slow
 def memory(pid: int) -> int:
     """Bytes that a process has in memory: the most it ever had."""
@@ -253,22 +264,24 @@ def test_memory_does_not_grow_with_the_blob(tmp_path: Path) -> None:
         assert peaks[1] - peaks[0] < 6 << 20, peaks
 
 
+def at_once(count: int, action: Callable[[int], None]) -> None:
+    """In so many threads; what one of them raises is raised."""
+    with ThreadPoolExecutor(count) as pool:
+        list(pool.map(action, range(count)))
+
+
 def test_many_at_once(registry: Registry) -> None:
     digest = registry.push_blob("many", os.urandom(100_000))
     wrong = []
 
-    def pull() -> None:
+    def pull(_: int) -> None:
         one = Registry(registry.address, registry.root, registry.process, registry.log)
         for _ in range(5):
             if digest_of(one.call("GET", f"/v2/many/blobs/{digest}").data) != digest:
                 wrong.append(1)
         one.hang_up()
 
-    threads = [threading.Thread(target=pull) for _ in range(40)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join(30)
+    at_once(40, pull)
     assert not wrong
 
 
@@ -283,11 +296,7 @@ def test_the_same_blob_from_many_at_once(registry: Registry) -> None:
         )
         one.hang_up()
 
-    threads = [threading.Thread(target=push, args=(n,)) for n in range(8)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join(30)
+    at_once(8, push)
     assert statuses == [201] * 8
     whole(registry.root)
 
@@ -302,11 +311,7 @@ def test_tags_of_one_repository_from_many_at_once(registry: Registry) -> None:
             one.push_manifest("race", f"t{number}.{turn}", data)
         one.hang_up()
 
-    threads = [threading.Thread(target=push, args=(n,)) for n in range(6)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join(30)
+    at_once(6, push)
     assert len(registry.call("GET", "/v2/race/tags/list").json()["tags"]) == 31
 
 

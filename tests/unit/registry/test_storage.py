@@ -135,9 +135,9 @@ def test_a_lease_is_renewed_when_half_of_it_is_over(storage: Storage) -> None:
 def test_an_upload_survives_a_restart(storage: Storage) -> None:
     repository, uploads = storage.repository("a"), Uploads(storage)
     upload = uploads.start(repository)
-    upload.append(io.BytesIO(b"hel"), None)  # type: ignore[arg-type]
+    upload.append(io.BytesIO(b"he"), None)  # type: ignore[arg-type]
     again = Uploads(storage).find(repository, upload.uuid)
-    assert again.append(io.BytesIO(b"lo"), range(3, 5)) == 5  # type: ignore[arg-type]
+    assert again.append(io.BytesIO(b"llo"), range(2, 5)) == 5  # type: ignore[arg-type]
     digest = f"sha512:{hashlib.sha512(b'hello').hexdigest()}"
     again.finish(digest)
     assert repository.path(digest).read_bytes() == b"hello"
