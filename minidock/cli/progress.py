@@ -60,7 +60,7 @@ class Screen:
         name, text = message.get("id", ""), plain(message)
         if message.get("progress"):
             text = f"{text} {message['progress']}"
-        text = text[: os.get_terminal_size(self._out.fileno()).columns - 1]
+        text = text[: (os.get_terminal_size(self._out.fileno()).columns or 80) - 1]
         if not name or "progressDetail" not in message:
             self._lines.clear()
             self._out.write(f"{text}\n")

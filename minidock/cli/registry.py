@@ -189,3 +189,5 @@ def _domain(rest: list[str]) -> str:
 
 
 COMMANDS = {"pull": pull, "push": push, "login": login, "logout": logout}
+
+run = pull

@@ -21,7 +21,7 @@ import json
 import os
 import secrets
 import shutil
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, Protocol
@@ -74,6 +74,7 @@ class Store:
         except FileNotFoundError:
             raise NotFound(f"no such blob: {digest}") from None
 
+    # %% Writing a blob
     def write(self, data: bytes, expected: str | None = None) -> str:
         """Keep ``data``; returns its digest."""
         with self.writing(expected) as blob:
@@ -136,22 +137,36 @@ class Store:
             write_json(self._index, index)
 
     def name(self, descriptor: Descriptor, *references: str | None) -> None:
-        """Give a manifest names, which any other loses; without one (None) just keep it."""
-        for_all: dict[str, Any] = {
+        """Give a manifest the names ``references``; without one (None) just keep it.
+
+        Another that had the name loses it, but stays: somebody may use it by its id.
+        """
+        entry: dict[str, Any] = {
             "mediaType": descriptor.media_type,
             "digest": descriptor.digest,
             "size": descriptor.size,
         }
+        new = [{**entry, "annotations": {REF_NAME: one}} if one else entry for one in references]
         with self.changing() as manifests:
-            for reference in references:
-                entry = dict(for_all)
-                if reference is not None:
-                    entry["annotations"] = {REF_NAME: reference}
-                manifests[:] = [one for one in manifests if not _replaced(one, entry)]
-                if reference or all(one["digest"] != entry["digest"] for one in manifests):
-                    manifests.append(entry)
+            others = [
+                _nameless(one) if reference_of(one) in references else one for one in manifests
+            ]
+            manifests[:] = _tidy([*others, *new])
+
+    def unname(self, references: Collection[str]) -> None:
+        """Take names away; what has no other stays without."""
+        with self.changing() as manifests:
+            manifests[:] = _tidy(
+                [_nameless(one) if reference_of(one) in references else one for one in manifests]
+            )
+
+    def forget(self, digests: Collection[str]) -> None:
+        """Take manifests out of the index, whatever their names."""
+        with self.changing() as manifests:
+            manifests[:] = [one for one in manifests if one["digest"] not in digests]
 
 
+# %% Entries of the index
 def reference_of(entry: dict[str, Any]) -> str | None:
     """The name that an entry of an index gives."""
     with suppress(KeyError):
@@ -159,12 +174,20 @@ def reference_of(entry: dict[str, Any]) -> str | None:
     return None
 
 
-def _replaced(old: dict[str, Any], new: dict[str, Any]) -> bool:
-    """An equal name moves on; a nameless entry of the same manifest is not needed beside a named."""
-    name = reference_of(new)
-    if name is not None and reference_of(old) == name:
-        return True
-    return reference_of(old) is None and old["digest"] == new["digest"]
+def _nameless(entry: dict[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in entry.items() if name != "annotations"}
+
+
+def _tidy(entries: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Each once; one without a name only where its manifest has none."""
+    named = {one["digest"] for one in entries if reference_of(one)}
+    return list(
+        {
+            (one["digest"], reference_of(one)): one
+            for one in entries
+            if reference_of(one) or one["digest"] not in named
+        }.values()
+    )
 
 
 # %% A blob being written

@@ -188,7 +188,7 @@ class Repository:
         """The digest of the manifest ``which`` (tag or digest); empty if the server does not tell."""
         url = self._url(f"manifests/{which}")
         with self.call("HEAD", url, {"Accept": ACCEPT}) as answer:
-            answer.read()
+            answer.small()
             return answer.header("Docker-Content-Digest") if answer.status == 200 else ""
 
     def manifest(self, which: str) -> Content:
@@ -267,7 +267,7 @@ class Repository:
     def has_blob(self, digest: str) -> bool:
         """Whether it is there already."""
         with self.call("HEAD", self._url(f"blobs/{digest}")) as answer:
-            answer.read()
+            answer.small()
             return answer.status == 200
 
     # %% Sending a blob

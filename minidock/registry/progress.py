@@ -18,9 +18,9 @@ from collections.abc import Callable
 from threading import Lock
 from typing import Any
 
-Say = Callable[[dict[str, Any]], object]
+from minidock.images.progress import OFTEN, bar
 
-INTERVAL = 0.1  # seconds
+Say = Callable[[dict[str, Any]], object]
 
 
 # %% Telling
@@ -46,7 +46,7 @@ class Progress:
         """So many bytes of so many."""
         now = time.monotonic()
         with self._lock:
-            if now - self._last.get((status, id_), 0.0) < INTERVAL:
+            if now - self._last.get((status, id_), 0.0) < OFTEN:
                 return
             self._last[status, id_] = now
             detail = {"current": current, **({"total": total} if total else {})}
@@ -57,22 +57,3 @@ class Progress:
         """For programs."""
         with self._lock:
             self._say({"progressDetail": {}, "aux": value})
-
-
-# %% A bar, for clients that only print
-def bar(current: int, total: int, width: int = 50) -> str:
-    """``[=====>     ]  1.2MB/3.4MB``."""
-    if not total:
-        return human(current)
-    done = min(width, current * width // total)
-    drawn = ("=" * done + ">" if done < width else "=" * width).ljust(width)[:width]
-    return f"[{drawn}] {human(current):>8}/{human(total)}"
-
-
-def human(size: float) -> str:
-    """Bytes with four digits and a unit of a thousand, as Docker shows them."""
-    for unit in ("B", "kB", "MB", "GB"):
-        if size < 1000:
-            return f"{size:.4g}{unit}"
-        size /= 1000
-    return f"{size:.4g}TB"

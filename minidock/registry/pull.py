@@ -27,7 +27,7 @@ from threading import Lock, Thread
 from minidock import steps
 from minidock.errors import HostileArchive, InvalidParameter, NotSupported
 from minidock.images import Images
-from minidock.images.load import extract_layer
+from minidock.images.layers import extract_layer
 from minidock.images.store import entry_of
 from minidock.registry.client import Content, Repository
 from minidock.registry.progress import Progress
@@ -134,6 +134,7 @@ class Pull:
         here = Platform(image.config.os, image.config.architecture)
         if platform and (platform.os, platform.architecture) != (here.os, here.architecture):
             return ""
+        self.images.leases.give_back(image.manifest_digest)  # if it was cut off just after its end
         return digest
 
     # %% The papers

@@ -29,9 +29,11 @@ from threading import Thread
 
 from minidock import steps
 from minidock.errors import NotFound
-from minidock.images import Image, Images
+from minidock.images import Images
 from minidock.images.deflate import deflate
+from minidock.images.image import Image
 from minidock.images.store import Blob, entry_of
+from minidock.registry import known
 from minidock.registry.client import Content, Repository
 from minidock.registry.progress import Progress
 from minidock.registry.pull import Locks
@@ -106,7 +108,7 @@ class Push:
         self.progress.aux({"Tag": name.tag, "Digest": content.digest, "Size": size})
 
     def _layers(self, image: Image) -> list[Layer]:
-        ours = not self.images.published(image)
+        ours = not known.published(self.images, image)
         pairs = zip(image.config.rootfs.diff_ids, image.manifest.layers, strict=True)
         return [Layer(diff_id, blob, ours and blob.media_type in PLAIN) for diff_id, blob in pairs]
 
@@ -133,7 +135,7 @@ class Push:
         """The layer's blob, once the registry has it."""
         target = f"push {self.repository.domain}/{self.repository.path} {layer.diff_id}"
         with self.locks(target):
-            blob = self.images.packed(layer.diff_id) if layer.pack else layer.blob
+            blob = known.packed(self.images, layer.diff_id) if layer.pack else layer.blob
             blob = self._packed.get(layer.diff_id, blob) if layer.pack else blob
             if blob is None:
                 with self.locks(f"pack {layer.diff_id}"):
@@ -150,7 +152,7 @@ class Push:
         if there:
             self.progress.layer("Layer already exists", layer.id)
             return
-        for source in self.images.repositories_with(blob.digest, self.repository.domain):
+        for source in known.repositories_with(self.images, blob.digest, self.repository.domain):
             if source != self.repository.path and self._mount(layer, blob, source):
                 return
         file = Growing(self.images.store.path(blob.digest))
@@ -230,5 +232,5 @@ class Push:
             entry |= {"mediaType": blob.media_type, "digest": blob.digest, "size": blob.size}
         text = json.dumps(value).encode()
         with steps.step("rewrite the manifest", call="rename(2)", chapter="registry"):
-            digest = self.images.repack(image, text, kind)
+            digest = known.repack(self.images, image, text, kind)
         return Content(kind, digest, text)

@@ -166,7 +166,7 @@ def _rest(repository: Repository, blob: Descriptor, start: int) -> Iterator[byte
         left = blob.size - start + 1  # one more, to see that it is too long
         while left > 0:
             repository.cancel.check()
-            data = answer.read(min(PIECE, left + skip))
+            data = answer.piece(min(PIECE, left + skip))
             if not data:
                 return
             if skip:

@@ -23,7 +23,7 @@ import random
 import socket
 import ssl
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
 from email.utils import parsedate_to_datetime
 from threading import Event, Lock
@@ -118,16 +118,19 @@ class Answer:
         """All headers of one name."""
         return self._response.headers.get_all(name) or []
 
-    def read(self, size: int | None = None) -> bytes:
-        """A piece of the body. Nothing at its end, *or where the line broke*: count what comes."""
+    def piece(self, size: int) -> bytes:
+        """What has come of the body. Nothing at its end, *or where the line broke*: count it."""
+        return self._read(self._response.read1, size)
+
+    def _read(self, read: Callable[[int], bytes], size: int) -> bytes:
         try:
-            return self._response.read(size)
+            return read(size)
         except (OSError, http.client.HTTPException) as error:
             raise Unreachable(f'Get "{self.url}": {error or type(error).__name__}') from error
 
     def small(self, limit: int = 4 << 20) -> bytes:
         """The whole body, which must not be larger than ``limit``."""
-        data = self.read(limit + 1)
+        data = self._read(self._response.read, limit + 1)
         if len(data) <= limit and self._response.length:
             raise Unreachable(f'Get "{self.url}": unexpected EOF')
         if len(data) > limit:
@@ -136,9 +139,9 @@ class Answer:
 
     def close(self) -> None:
         """The line goes back into the pool if everything was read from it."""
-        whole = self._response.isclosed() and not self._response.will_close
+        whole = self._response.isclosed() or self._response.length == 0
         self._response.close()
-        if whole:
+        if whole and not self._response.will_close:
             self._transport.keep(self.url, self._line)
         else:
             self._line.close()

@@ -9,6 +9,7 @@ import contextlib
 import hashlib
 import json
 import re
+import secrets
 import socket
 import threading
 from collections.abc import Callable, Iterator
@@ -147,7 +148,7 @@ class Handler(BaseHTTPRequestHandler):
     def _upload(self, name: str, key: str, query: str, breaks: int | None) -> None:
         uploads = self.fake.uploads
         if self.command == "POST":
-            key = f"u{len(uploads)}"
+            key = f"u{secrets.token_hex(8)}"
             uploads[key] = b""
             return self.answer(202, Location=f"/v2/{name}/blobs/uploads/{key}")
         if key not in uploads:

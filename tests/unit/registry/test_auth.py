@@ -8,7 +8,6 @@ import pytest
 from minidock.errors import InvalidParameter
 from minidock.registry.auth import Challenge, Credentials, challenges
 from minidock.registry.client import server_domain
-from minidock.registry.progress import bar, human
 from minidock.registry.settings import Settings, proxy_for
 from minidock.registry.words import said
 
@@ -92,7 +91,7 @@ def test_proxies(monkeypatch: pytest.MonkeyPatch) -> None:
     assert proxy_for("https", "bb.invalid") == "192.0.2.9:3128"
 
 
-# %% Words and bars
+# %% Words
 def test_said() -> None:
     one = {"code": "MANIFEST_UNKNOWN", "message": "manifest unknown"}
     two = {"code": "DENIED", "message": "no"}
@@ -101,10 +100,3 @@ def test_said() -> None:
         "errors:\nmanifest unknown: manifest unknown\ndenied: no"
     )
     assert said(b"<html>") == said(b"[1]") == said(b'{"errors": 3}') == ""
-
-
-def test_bar() -> None:
-    assert bar(0, 100, 10) == "[>         ]       0B/100B"
-    assert bar(50, 100, 10) == "[=====>    ]      50B/100B"
-    assert bar(100, 100, 10) == "[==========]     100B/100B"
-    assert human(66_123_456) == "66.12MB"
