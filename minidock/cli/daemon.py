@@ -9,6 +9,13 @@ from minidock.cli.flags import Flag, need, parse, usage
 
 FLAGS = [
     Flag("ready-fd", "", "int", "", -1),
+    Flag("default-registry", "", "string", "Host of names without a registry"),
+    Flag(
+        "insecure-registry",
+        "",
+        "list",
+        "Registry (host or network) to speak to without TLS or certificates",
+    ),
     Flag(
         "storage-driver",
         "s",
@@ -28,8 +35,10 @@ def run(arguments: list[str]) -> int:
     need(rest, "daemon", 0, 0)
     from minidock.api.daemon import serve
     from minidock.paths import Paths
+    from minidock.registry.settings import Settings
 
     ready = values["ready-fd"] if values["ready-fd"] >= 0 else None
+    registries = Settings.from_environment(values["default-registry"], values["insecure-registry"])
     driver = values["storage-driver"] or os.environ.get("MINIDOCK_STORAGE_DRIVER")
-    serve(Paths.from_environment(), ready, driver, values["storage-opt"])
+    serve(Paths.from_environment(), ready, driver, registries, values["storage-opt"])
     return 0
