@@ -66,7 +66,8 @@ class Done:
     def last(self) -> str:
         """The last line it said, as people quote it."""
         lines = [line for line in (self.err or self.out).splitlines() if line.strip()]
-        return lines[-1].strip() if lines else f"nothing (status {self.status})"
+        said = [line for line in lines if line.strip() and not line.startswith("Run '")]
+        return said[-1].strip() if said else f"nothing (status {self.status})"
 
 
 def command(*words: str, seconds: float = max(120.0, 3 * PATIENCE)) -> Done:

@@ -41,7 +41,7 @@ class OverlayWhiteouts(Whiteouts):
     """A deletion is a device 0:0, an opaque directory has an attribute."""
 
     def remove(self, directory: int, name: str) -> None:
-        """Put the whiteout where the name was, unless this layer has something of that name."""
+        """Put the whiteout where the name was; it may be there already."""
         with suppress(FileExistsError):
             os.mknod(name, stat.S_IFCHR, os.makedev(0, 0), dir_fd=directory)
 
@@ -87,7 +87,7 @@ class OverlayDriver(Driver):
             return ""
 
     def _open(self) -> None:
-        self._last: dict[str, bool] = {}  # layers never change, so each is asked once
+        self._hides: dict[str, bool] = {}  # layers never change, so each is asked once
 
     def _prepare(self, new: Path, parent: str | None) -> None:
         new.mkdir(0o755)
@@ -99,7 +99,7 @@ class OverlayDriver(Driver):
         upper, work = container_dir / "upper", container_dir / "work"
         for path in (target, upper, work):
             path.mkdir(mode=0o755, exist_ok=True)
-        lower = ":".join(self.directory(chain) for chain in self._showing(chains))
+        lower = ":".join(self.directory(chain) for chain in reversed(self._showing(chains)))
         options = f"lowerdir={lower},upperdir={upper},workdir={work}"
         with steps.step(
             "mount the layers", call="mount(2) overlay", chapter="unionfs", layers=len(chains)
@@ -155,16 +155,17 @@ class OverlayDriver(Driver):
         return next((verdict for verdict in verdicts if verdict is not None), False)
 
     def _down(self, chains: Sequence[str]) -> Iterator[Path]:
-        return (self.root / self.directory(chain) for chain in self._showing(chains))
+        return (self.root / self.directory(chain) for chain in reversed(self._showing(chains)))
 
-    def _showing(self, chains: Sequence[str]) -> Iterator[str]:
-        """From the topmost down; overlayfs itself would not care that a whole layer is opaque."""
-        for chain in reversed(chains):
-            yield chain
-            if chain not in self._last:
-                self._last[chain] = is_opaque(self.root / self.directory(chain))
-            if self._last[chain]:
-                return
+    def _showing(self, chains: Sequence[str]) -> Sequence[str]:
+        """Without those below a layer that hides all; overlayfs looks for the mark only in directories."""
+        for place in range(len(chains) - 1, 0, -1):
+            chain = chains[place]
+            if chain not in self._hides:
+                self._hides[chain] = is_opaque(self.root / self.directory(chain))
+            if self._hides[chain]:
+                return chains[place:]
+        return chains
 
     # %% What an opaque directory hides
     def _children(self, chains: Sequence[str], name: str) -> set[str]:
