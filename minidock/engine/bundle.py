@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from minidock import capabilities, rootfs
-from minidock.engine import users
+from minidock.engine import security, users
 from minidock.engine.container import Container
 from minidock.errors import InvalidParameter, Unavailable
 from minidock.spec import runtime as oci
@@ -57,6 +57,7 @@ def specification(
             masked_paths=_paths(host["MaskedPaths"], rootfs.MASKED_PATHS, privileged),
             readonly_paths=_paths(host["ReadonlyPaths"], rootfs.READONLY_PATHS, privileged),
             sysctl=_sysctls(host, wanted),
+            seccomp=security.system_call_filter(host),
         ),
     )
 
@@ -94,7 +95,7 @@ def process(container: Container, root: Path, config: dict[str, Any], hostname: 
         console_size=oci.ConsoleSize(*size) if config["Tty"] and any(size) else None,
         capabilities=capability_sets(host, account.user),
         rlimits=_rlimits(host),
-        no_new_privileges=_no_new_privileges(host),
+        no_new_privileges=security.no_new_privileges(host),
         oom_score_adj=host["OomScoreAdj"],
     )
 
@@ -121,14 +122,6 @@ def _rlimits(host: dict[str, Any]) -> tuple[oci.Rlimit, ...]:
         oci.Rlimit(f"RLIMIT_{limit['Name'].upper()}", limit["Soft"], limit["Hard"])
         for limit in host["Ulimits"]
     )
-
-
-def _no_new_privileges(host: dict[str, Any]) -> bool:
-    for option in host["SecurityOpt"]:
-        name, _, value = option.replace(":", "=").partition("=")
-        if name == "no-new-privileges":
-            return value in ("", "true")
-    return False
 
 
 # %% The mounts of every container

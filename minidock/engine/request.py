@@ -18,7 +18,7 @@ import os
 import re
 from typing import Any
 
-from minidock import capabilities
+from minidock.engine import security
 from minidock.errors import InvalidParameter, NotSupported
 from minidock.images import Image
 
@@ -42,7 +42,7 @@ def complete(body: Body, image: Image) -> tuple[Body, Body]:
     _check_supported(host)
     _check_resources(host)
     _check_network(host)
-    capabilities.select(host["CapAdd"], host["CapDrop"], host["Privileged"])
+    security.check(host)
     host["Mounts"] = _mounts(host)
     host["Binds"] = host["Binds"] or []
     if host["PidsLimit"] in (0, -1):
@@ -200,9 +200,6 @@ _REFUSED = {
 }
 
 
-_SECURITY_OPTIONS = ("no-new-privileges", "seccomp=unconfined", "apparmor=unconfined", "label")
-
-
 def _check_supported(host: Body) -> None:
     """Refuse by name what would otherwise be ignored."""
     for name, flag in _REFUSED.items():
@@ -213,9 +210,6 @@ def _check_supported(host: Body) -> None:
         raise NotSupported(f"restart policy {policy!r} is not supported by MiniDock (only 'no')")
     if host["Runtime"] not in ("", "minidock"):
         raise InvalidParameter(f"unknown or invalid runtime name: {host['Runtime']}")
-    for option in host["SecurityOpt"]:
-        if not option.replace(":", "=").startswith(_SECURITY_OPTIONS):
-            raise NotSupported(f"--security-opt {option} is not supported by MiniDock")
     if host["UsernsMode"] not in ("", "host"):
         raise NotSupported(
             f"--userns {host['UsernsMode']} is not supported by MiniDock (only host): its layers"

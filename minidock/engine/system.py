@@ -104,7 +104,7 @@ def info(paths: Paths, driver: str, statuses: list[str], images: int) -> Body:
         "LiveRestoreEnabled": True,
         "Isolation": "",
         "InitBinary": "tini",
-        "SecurityOptions": ["name=cgroupns"],
+        "SecurityOptions": ["name=seccomp,profile=builtin", "name=cgroupns"],
         "DockerRootDir": str(paths.root),
         "Warnings": [],
     }  # fmt: skip

@@ -20,8 +20,9 @@ import signal
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
+from typing import Any
 
-from minidock import cgroups, namespaces, steps
+from minidock import cgroups, namespaces, seccomp, steps
 from minidock.errors import InvalidParameter, Unavailable
 from minidock.linux import syscalls
 from minidock.linux.syscalls import Clone
@@ -40,12 +41,20 @@ class Container:
     cgroup: cgroups.Cgroup
     console: int | None
     channel: Channel
+    state: dict[str, Any]
+
+    def tell_listener(self, about: dict[str, str], listener: int) -> None:
+        """The first process has a filter that asks somebody about its calls: hand over whom."""
+        try:
+            seccomp.forward(about, listener, self.pid, self.state)
+        finally:
+            os.close(listener)
 
     def start(self) -> None:
         """Let the child execute its program; returns when it has, raises when it cannot."""
         with steps.step("start the program", call="execve(2)", chapter="run"):
             self.channel.send({"start": True})
-            converse(self.channel, None)
+            converse(self.channel, None, self.tell_listener)
             self.channel.close()
 
 
@@ -69,7 +78,19 @@ def create(spec: Spec, bundle: str, container_id: str, stdio: Stdio) -> Containe
     _place(pid, spec, cgroup)
     ours.send({"placed": True})
     console = converse(ours, "ready")
-    return Container(pid, cgroup, console, ours)
+    return Container(pid, cgroup, console, ours, _state(spec, bundle, container_id, pid))
+
+
+def _state(spec: Spec, bundle: str, container_id: str, pid: int) -> dict[str, Any]:
+    """OCI's state of the container (runtime.md, "State")."""
+    return {
+        "ociVersion": spec.oci_version,
+        "id": container_id,
+        "status": "created",
+        "pid": pid,
+        "bundle": bundle,
+        "annotations": spec.annotations,
+    }
 
 
 def _be_first(spec: Spec, root: str, stdio: Stdio, ours: Channel, theirs: Channel) -> None:
@@ -115,7 +136,11 @@ def _place(pid: int, spec: Spec, cgroup: cgroups.Cgroup) -> None:
 
 
 # %% Listening to the child
-def converse(channel: Channel, until: str | None) -> int | None:
+def converse(
+    channel: Channel,
+    until: str | None,
+    tell_listener: Callable[[dict[str, str], int], None] | None = None,
+) -> int | None:
     """Hear the child out until it says ``until``, or with None until it closes the channel.
 
     Returns the terminal's master, if it sent one. Raises what the child raises.
@@ -131,6 +156,8 @@ def converse(channel: Channel, until: str | None) -> int | None:
             steps.relay(message["step"])
         elif "console" in message:
             (console,) = fds
+        elif "seccomp" in message and tell_listener is not None:
+            tell_listener(message["seccomp"], fds[0])
         elif "error" in message:
             raise rebuild(message)
         elif until is not None and message.get(until):

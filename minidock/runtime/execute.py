@@ -18,9 +18,10 @@ itself undumpable, or a hostile container could reach through its
 
 import json
 import os
+import signal
 from typing import Any, NoReturn
 
-from minidock import cgroups, namespaces, steps, terminal
+from minidock import cgroups, namespaces, seccomp, steps, terminal
 from minidock.errors import Unavailable
 from minidock.linux import syscalls
 from minidock.linux.syscalls import Clone, prctl
@@ -29,6 +30,7 @@ from minidock.runtime.process import Stdio
 from minidock.runtime.sync import Channel, describe, pair, rebuild
 from minidock.spec.codec import decode
 from minidock.spec.runtime import Process
+from minidock.spec.seccomp import Seccomp
 
 PR_SET_DUMPABLE = 4
 
@@ -46,15 +48,16 @@ def execute(init: int, paper: int, stdio: Stdio, cgroup: cgroups.Cgroup) -> tupl
         _enter_and_clone(init, paper, stdio, theirs, cgroup, steps.export())
     theirs.close()
     try:
-        return _listen(ours)
+        return _listen(ours, init, cgroup)
     finally:
         os.waitpid(helper, 0)
         ours.close()
 
 
-def _listen(channel: Channel) -> tuple[int, int | None]:
+def _listen(channel: Channel, init: int, cgroup: cgroups.Cgroup) -> tuple[int, int | None]:
     """Hear helper and child out; the channel closes when the one has gone and the other executes."""
     pid, console = 0, None
+    asks: tuple[dict[str, str], int] | None = None
     failure: Exception | None = None
     while True:
         message, fds = channel.receive()
@@ -66,8 +69,19 @@ def _listen(channel: Channel) -> tuple[int, int | None]:
             (console,) = fds
         elif "pid" in message:
             pid = int(message["pid"])
+        elif "seccomp" in message:
+            asks = message["seccomp"], fds[0]
         else:
             failure = rebuild(message)
+    if asks is not None:
+        state = {"id": os.path.basename(cgroup.path), "status": "running", "pid": init}
+        try:
+            seccomp.forward(*asks, pid, state)
+        except Unavailable as error:
+            failure = error
+            os.kill(pid, signal.SIGKILL)
+        finally:
+            os.close(asks[1])
     if failure is None and pid:
         return pid, console
     if console is not None:
@@ -90,12 +104,15 @@ def _enter_and_clone(
         prctl(PR_SET_DUMPABLE, 0, name="PR_SET_DUMPABLE")
         with steps.adopt(trace, lambda record: channel.send({"step": record}), "exec"):
             with open(paper, "rb", closefd=False) as file:
-                spec = decode(Process, json.load(file))
+                asked = json.load(file)
+            spec = decode(Process, asked)
+            rules = decode(Seccomp, asked["seccomp"]) if "seccomp" in asked else None
+            filtered = seccomp.prepare(rules, channel.send)
             cgroup.add(os.getpid())
             namespaces.enter(init)
             pid = syscalls.clone(Clone.PARENT)
             if pid == 0:
-                _become_program(spec, stdio, channel)
+                _become_program(spec, filtered, stdio, channel)
         channel.send({"pid": pid})
     except BaseException as error:  # noqa: BLE001 (the parent must hear of everything, even of a bug)
         channel.send(describe(error))
@@ -104,7 +121,9 @@ def _enter_and_clone(
 
 
 # %% The child: becomes the program
-def _become_program(spec: Process, stdio: Stdio, channel: Channel) -> NoReturn:
+def _become_program(
+    spec: Process, filtered: seccomp.Filter | None, stdio: Stdio, channel: Channel
+) -> NoReturn:
     try:
         os.setsid()
         if spec.terminal:
@@ -114,7 +133,7 @@ def _become_program(spec: Process, stdio: Stdio, channel: Channel) -> NoReturn:
             process.take_terminal(slave, spec)
         else:
             process.take_stdio(stdio)
-        process.run(process.prepare(spec), spec)
+        process.run(process.prepare(spec, filtered), spec, filtered)
     except BaseException as error:  # noqa: BLE001 (as above)
         channel.send(describe(error))
     finally:

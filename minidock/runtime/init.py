@@ -21,7 +21,7 @@ hear it.
 import os
 from typing import Any, NoReturn
 
-from minidock import namespaces, rootfs, steps, terminal
+from minidock import namespaces, rootfs, seccomp, steps, terminal
 from minidock.errors import InvalidParameter
 from minidock.linux import syscalls
 from minidock.linux.syscalls import Clone, Mount
@@ -39,10 +39,11 @@ def main(spec: Spec, root: str, stdio: Stdio, channel: Channel, trace: dict[str,
             _await(channel, "placed")
             _build(spec, root, stdio, channel)
             assert spec.process is not None
-            program = process.prepare(spec.process)
+            filtered = seccomp.prepare(spec.linux.seccomp, channel.send)
+            program = process.prepare(spec.process, filtered)
             channel.send({"ready": True})
             _await(channel, "start")
-            process.run(program, spec.process)
+            process.run(program, spec.process, filtered)
     except BaseException as error:  # noqa: BLE001 (the parent must hear of everything, even of a bug)
         channel.send(describe(error))
     finally:

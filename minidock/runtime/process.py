@@ -26,9 +26,9 @@ import stat
 from contextlib import suppress
 from typing import NoReturn
 
-from minidock import capabilities, steps, terminal
+from minidock import capabilities, seccomp, steps, terminal
 from minidock.errors import CommandNotExecutable, CommandNotFound, InvalidParameter
-from minidock.linux.syscalls import prctl, raw
+from minidock.linux.syscalls import execute_filtered, prctl, raw
 from minidock.spec.runtime import Process, Rlimit
 
 Stdio = tuple[int, int, int]
@@ -102,7 +102,7 @@ def adjust_oom_score(score: int | None) -> None:
 PR_SET_NO_NEW_PRIVS = 38
 
 
-def become_process(process: Process) -> None:
+def become_process(process: Process, keep: int = 0) -> None:
     """Limits, ceiling, directory, user: everything about the process but its program."""
     adjust_oom_score(process.oom_score_adj)
     limit(process.rlimits)
@@ -113,7 +113,7 @@ def become_process(process: Process) -> None:
     if process.no_new_privileges:
         prctl(PR_SET_NO_NEW_PRIVS, 1, name="PR_SET_NO_NEW_PRIVS")
     os.umask(0o022 if process.user.umask is None else process.user.umask)
-    capabilities.become(process.user, process.capabilities)
+    capabilities.become(process.user, process.capabilities, keep)
     _change_directory(process.cwd)
 
 
@@ -176,14 +176,21 @@ def _check_executable(candidate: str, name: str) -> None:
 CLOSE_RANGE_CLOEXEC = 4
 
 
-def run(program: str, process: Process) -> NoReturn:
-    """execve(2): from here on this process is the container's program."""
+def run(program: str, process: Process, filtered: seccomp.Filter | None = None) -> NoReturn:
+    """execve(2), behind the filter if there is one: from here on this is the container's program."""
     forget_signals()
     raw("close_range", 3, 0xFFFFFFFF, CLOSE_RANGE_CLOEXEC)
     environment = dict(entry.partition("=")[::2] for entry in process.env)
     try:
-        os.execve(program, list(process.args), environment)
+        if filtered is None:
+            os.execve(program, list(process.args), environment)
+        lines = [f"{name}={value}" for name, value in environment.items()]
+        execute_filtered(
+            program, process.args, lines, filtered.code, filtered.flags, filtered.announce
+        )
     except OSError as error:
+        if "seccomp" in (error.strerror or ""):
+            raise
         raise _explain(error, program) from None
 
 
@@ -219,11 +226,16 @@ def path_of(process: Process) -> str:
     return ""
 
 
-def prepare(process: Process) -> str:
-    """Become what ``process`` says and find its program; returns its path."""
+def prepare(process: Process, filtered: seccomp.Filter | None = None) -> str:
+    """Become what ``process`` says and find its program; returns its path.
+
+    Loading a filter needs CAP_SYS_ADMIN or a promise never to gain privileges:
+    without the promise, a program with the set-user-id bit could be lied to.
+    """
     if not process.args:
         raise InvalidParameter("no command specified")
-    become_process(process)
+    admin = filtered is not None and not process.no_new_privileges
+    become_process(process, capabilities.mask(["CAP_SYS_ADMIN"]) if admin else 0)
     with steps.step(
         "find the program", call="stat(2)", chapter="container", command=process.args[0]
     ):

@@ -12,9 +12,9 @@ and runc, crun or MiniDock's own runtime can run it.
 """
 
 from dataclasses import dataclass, field
-from typing import Any
 
 from minidock.spec.codec import named
+from minidock.spec.seccomp import Seccomp
 
 
 # %% The process
@@ -187,7 +187,7 @@ class Linux:
     masked_paths: tuple[str, ...] = ()
     readonly_paths: tuple[str, ...] = ()
     sysctl: dict[str, str] = field(default_factory=dict)
-    seccomp: dict[str, Any] | None = None
+    seccomp: Seccomp | None = None
 
 
 # %% The whole configuration
