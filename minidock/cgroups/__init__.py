@@ -29,13 +29,15 @@ import os
 import signal
 import time
 from abc import ABC, abstractmethod
+from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from enum import Enum
 from functools import cache
 
 from minidock import steps
-from minidock.errors import Unavailable
+from minidock.errors import Conflict, Unavailable
+from minidock.spec.resources import Rdma
 from minidock.spec.runtime import Resources
 
 
@@ -253,6 +255,13 @@ def write(path: str, value: str) -> None:
         raise OSError(error.errno, f"write(2) {value!r} to {path}: {error.strerror}") from None
 
 
+def write_known(path: str, value: str) -> None:
+    """The same; a file that this kernel does not have is a limit that it cannot keep."""
+    if not os.path.exists(path):
+        raise Unavailable(f"this kernel has no {os.path.basename(path)} (wanted: {value})")
+    write(path, value)
+
+
 def read(path: str) -> str:
     """The whole of a small file."""
     with builtins.open(path) as file:
@@ -264,6 +273,36 @@ def keyed(path: str) -> dict[str, int]:
     return {name: int(value) for name, value in (line.split() for line in read(path).splitlines())}
 
 
+# %% What both versions do
+def switch_on_above(tree: str, path: str, wanted: Sequence[str]) -> None:
+    """Version 2: let every directory above ``path`` pass on to its children what it has itself."""
+    above = tree
+    for name in path.strip("/").split("/"):
+        has = read(f"{above}/cgroup.controllers").split()
+        on = read(f"{above}/cgroup.subtree_control").split()
+        missing = [one for one in wanted if one in has and one not in on]
+        if missing:
+            write(f"{above}/cgroup.subtree_control", " ".join(f"+{one}" for one in missing))
+        above = f"{above}/{name}"
+
+
+def check_usage(file: str, limit: int) -> None:
+    """``checkBeforeUpdate``: do not set a limit below what is used, which would kill."""
+    used = int(read(file))
+    if used > limit:
+        raise Conflict(
+            f"unable to set memory limit to {limit}: container already using {used} bytes"
+        )
+
+
+def rdma_line(device: str, limits: Rdma) -> str:
+    """``mlx4_0 hca_handle=3 hca_object=max``."""
+    pairs = (("hca_handle", limits.hca_handles), ("hca_object", limits.hca_objects))
+    words = [f"{name}={'max' if value is None else value}" for name, value in pairs]
+    return " ".join([device, *words])
+
+
+# %% Removing one
 def remove_tree(directory: str) -> None:
     """``rmdir`` a cgroup and those that its processes may have made below it.
 

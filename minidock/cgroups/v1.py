@@ -17,8 +17,20 @@ Documentation/scheduler/sched-bwc.rst.
 import os
 from contextlib import suppress
 
-from minidock.cgroups import Cgroup, Host, Stats, keyed, read, write
+from minidock.cgroups import (
+    Cgroup,
+    Host,
+    Stats,
+    check_usage,
+    keyed,
+    rdma_line,
+    read,
+    switch_on_above,
+    write,
+    write_known,
+)
 from minidock.errors import InvalidParameter, Unavailable
+from minidock.spec.resources import BlockIO, HugepageLimit, Network
 from minidock.spec.runtime import CPU, DeviceRule, Memory, Resources
 
 
@@ -65,23 +77,38 @@ class V1Cgroup(Cgroup):
             limit = resources.pids.limit
             value = str(limit) if limit > 0 else "max"
             write(self._directory("pids", "a limit of processes") + "/pids.max", value)
+        if resources.block_io is not None:
+            limit_disks(self._directory("blkio", "a disk limit"), resources.block_io)
+        if resources.hugepage_limits:
+            self._limit_hugepages(resources.hugepage_limits)
+        if resources.network is not None:
+            self._mark_packets(resources.network)
+        for device, limits in resources.rdma.items():
+            directory = self._directory("rdma", "an RDMA limit")
+            write(f"{directory}/rdma.max", rdma_line(device, limits))
         if resources.devices:
             _limit_devices(self._directory("devices", "the device filter"), resources.devices)
 
     # %% Processors
     def _limit_cpu(self, cpu: CPU) -> None:
-        """Shares are a weight; quota is microseconds per period; cpus and mems are lists."""
+        """Shares are a weight; quota is microseconds per period; cpus and mems are lists.
+
+        A burst may not exceed the quota, so it comes after; real time may not
+        exceed its period, likewise.
+        """
         scheduler = (
-            ("shares", cpu.shares),
-            ("cfs_period_us", cpu.period),
-            ("cfs_quota_us", cpu.quota),
+            ("cpu.shares", cpu.shares),
+            ("cpu.cfs_period_us", cpu.period),
+            ("cpu.cfs_quota_us", cpu.quota),
+            ("cpu.cfs_burst_us", cpu.burst),
+            ("cpu.rt_period_us", cpu.realtime_period),
+            ("cpu.rt_runtime_us", cpu.realtime_runtime),
+            ("cpu.idle", cpu.idle),
         )
         for name, number in scheduler:
             if number is not None:
-                write(
-                    f"{self._directory('cpu', 'a processor limit')}/cpu.{name}",
-                    str(number),
-                )
+                directory = self._directory("cpu", "a processor limit")
+                write_known(f"{directory}/{name}", str(number))
         for name, text in (("cpus", cpu.cpus), ("mems", cpu.mems)):
             if text:
                 directory = self._directory("cpuset", f"--cpuset-{name}")
@@ -91,6 +118,26 @@ class V1Cgroup(Cgroup):
                     raise InvalidParameter(
                         f"Requested {name} are not available - requested {text}: {error}"
                     ) from None
+
+    # %% Huge pages and packets
+    def _limit_hugepages(self, limits: tuple[HugepageLimit, ...]) -> None:
+        """On a hybrid host this controller may live in the version 2 tree, with that tree's file."""
+        tree, file = self._host.controllers.get("hugetlb"), "limit_in_bytes"
+        if tree is None and self._host.unified is not None:
+            tree, file = self._host.unified, "max"
+            switch_on_above(tree, self.path, ("hugetlb",))
+        if tree is None:
+            self._directory("hugetlb", "a limit of huge pages")
+        for one in limits:
+            write_known(f"{tree}{self.path}/hugetlb.{one.page_size}.{file}", str(one.limit))
+
+    def _mark_packets(self, network: Network) -> None:
+        if network.class_id is not None:
+            directory = self._directory("net_cls", "linux.resources.network.classID")
+            write(f"{directory}/net_cls.classid", str(network.class_id))
+        for one in network.priorities:
+            directory = self._directory("net_prio", "linux.resources.network.priorities")
+            write(f"{directory}/net_prio.ifpriomap", f"{one.name} {one.priority}")
 
     # %% Looking, freezing, killing
     def stats(self) -> Stats:
@@ -146,11 +193,42 @@ def _limit_memory(directory: str, memory: Memory) -> None:
             limits.reverse()
     limits.append(("memory.soft_limit_in_bytes", memory.reservation))
     limits.append(("memory.swappiness", memory.swappiness))
+    limits.append(("memory.kmem.tcp.limit_in_bytes", memory.kernel_tcp))
+    if memory.check_before_update and memory.limit is not None and memory.limit >= 0:
+        check_usage(f"{directory}/memory.usage_in_bytes", memory.limit)
     for name, value in limits:
         if value is not None:
-            write(f"{directory}/{name}", str(value))
-    if memory.disable_oom_killer:
-        write(f"{directory}/memory.oom_control", "1")
+            write_known(f"{directory}/{name}", str(value))
+    if memory.disable_oom_killer is not None:
+        write(f"{directory}/memory.oom_control", str(int(memory.disable_oom_killer)))
+
+
+# %% Disks
+def limit_disks(directory: str, limits: BlockIO) -> None:
+    """Weights are kept by the scheduler BFQ, under its own name or the old one; rates by the kernel."""
+    for name, weight in (("weight", limits.weight), ("leaf_weight", limits.leaf_weight)):
+        if weight is not None:
+            write_known(_weight_file(directory, name), str(weight))
+    for device in limits.weight_device:
+        at = f"{device.major}:{device.minor}"
+        for name, weight in (("weight", device.weight), ("leaf_weight", device.leaf_weight)):
+            if weight is not None:
+                write_known(_weight_file(directory, f"{name}_device"), f"{at} {weight}")
+    rates = (
+        ("read_bps", limits.throttle_read_bps_device),
+        ("write_bps", limits.throttle_write_bps_device),
+        ("read_iops", limits.throttle_read_iops_device),
+        ("write_iops", limits.throttle_write_iops_device),
+    )
+    for name, devices in rates:
+        for one in devices:
+            line = f"{one.major}:{one.minor} {one.rate}"
+            write_known(f"{directory}/blkio.throttle.{name}_device", line)
+
+
+def _weight_file(directory: str, name: str) -> str:
+    bfq = f"{directory}/blkio.bfq.{name}"
+    return bfq if os.path.exists(bfq) else f"{directory}/blkio.{name}"
 
 
 # %% Cpusets and devices

@@ -17,12 +17,23 @@ specification, config-linux.md, "Unified".
 import os
 from contextlib import suppress
 
-from minidock.cgroups import Cgroup, Host, Stats, keyed, read, write
+from minidock.cgroups import (
+    Cgroup,
+    Host,
+    Stats,
+    check_usage,
+    keyed,
+    rdma_line,
+    read,
+    switch_on_above,
+    write,
+)
 from minidock.errors import InvalidParameter, Unavailable
 from minidock.linux import bpf
+from minidock.spec.resources import BlockIO
 from minidock.spec.runtime import CPU, Memory, Resources
 
-WANTED = ("cpu", "cpuset", "memory", "pids", "io")
+WANTED = ("cpu", "cpuset", "memory", "pids", "io", "hugetlb", "rdma")
 
 
 # %% A cgroup with one directory
@@ -41,10 +52,7 @@ class V2Cgroup(Cgroup):
     def make(self) -> None:
         """``mkdir``, and switch the controllers on in every directory above it."""
         os.makedirs(self.directory, exist_ok=True)
-        above = self._tree
-        for name in self.path.strip("/").split("/"):
-            _switch_on(above)
-            above = f"{above}/{name}"
+        switch_on_above(self._tree, self.path, WANTED)
 
     # %% Limits
     def apply(self, resources: Resources) -> None:
@@ -56,7 +64,19 @@ class V2Cgroup(Cgroup):
         if resources.pids is not None:
             limit = resources.pids.limit
             self._set("pids.max", str(limit) if limit > 0 else "max", "a limit of processes")
+        if resources.block_io is not None:
+            self._limit_disks(resources.block_io)
+        for page in resources.hugepage_limits:
+            self._set(f"hugetlb.{page.page_size}.max", str(page.limit), "a limit of huge pages")
+        if resources.network is not None:
+            raise Unavailable("linux.resources.network needs cgroup v1; this host has v2")
+        for device, limits in resources.rdma.items():
+            self._set("rdma.max", rdma_line(device, limits), "an RDMA limit")
         for name, value in resources.unified.items():
+            if "/" in name:
+                raise InvalidParameter(
+                    f"unified resource {name!r} must be a file name (no slashes)"
+                )
             self._set(name, value, name)
         if resources.devices:
             bpf.attach_device_filter(self.directory, bpf.device_filter(resources.devices))
@@ -71,6 +91,9 @@ class V2Cgroup(Cgroup):
         write(path, value)
 
     def _limit_memory(self, memory: Memory) -> None:
+        """Swappiness is the whole host's here, and nobody may be spared by the OOM killer."""
+        if memory.check_before_update and memory.limit is not None and memory.limit >= 0:
+            check_usage(f"{self.directory}/memory.current", memory.limit)
         if memory.limit is not None:
             self._set("memory.max", _or_max(memory.limit), "a memory limit")
         if memory.reservation is not None:
@@ -81,11 +104,17 @@ class V2Cgroup(Cgroup):
                 self._set("memory.swap.max", _or_max(alone), "a swap limit")
 
     def _limit_cpu(self, cpu: CPU) -> None:
-        if cpu.shares:
+        if cpu.idle is not None:
+            self._set("cpu.idle", str(cpu.idle), "idle scheduling")
+        if cpu.shares and not cpu.idle:  # an idle group has no weight (EINVAL)
             self._set("cpu.weight", str(weight(cpu.shares)), "a processor weight")
         if cpu.quota is not None or cpu.period is not None:
             quota = _or_max(cpu.quota if cpu.quota else -1)
             self._set("cpu.max", f"{quota} {cpu.period or 100000}", "a processor limit")
+        if cpu.burst is not None:
+            self._set("cpu.max.burst", str(cpu.burst), "a processor burst")
+        if cpu.realtime_runtime or cpu.realtime_period:
+            raise Unavailable("real-time limits need cgroup v1; this host has v2")
         for name, text in (("cpus", cpu.cpus), ("mems", cpu.mems)):
             if text:
                 try:
@@ -94,6 +123,31 @@ class V2Cgroup(Cgroup):
                     raise InvalidParameter(
                         f"Requested {name} are not available - requested {text}: {error}"
                     ) from None
+
+    # %% Disks
+    def _limit_disks(self, limits: BlockIO) -> None:
+        """``io.bfq.weight`` where the scheduler BFQ is, else ``io.weight``, which counts otherwise."""
+        if limits.weight:
+            self._weigh("default", limits.weight)
+        for one in limits.weight_device:
+            if one.weight:
+                self._weigh(f"{one.major}:{one.minor}", one.weight)
+        rates = (
+            ("rbps", limits.throttle_read_bps_device),
+            ("wbps", limits.throttle_write_bps_device),
+            ("riops", limits.throttle_read_iops_device),
+            ("wiops", limits.throttle_write_iops_device),
+        )
+        for name, devices in rates:
+            for device in devices:
+                line = f"{device.major}:{device.minor} {name}={device.rate or 'max'}"
+                self._set("io.max", line, "a disk limit")
+
+    def _weigh(self, what: str, weight: int) -> None:
+        if os.path.exists(f"{self.directory}/io.bfq.weight"):
+            self._set("io.bfq.weight", f"{what} {weight}", "a disk weight")
+        else:
+            self._set("io.weight", f"{what} {io_weight(weight)}", "a disk weight")
 
     # %% Looking, freezing, killing
     def stats(self) -> Stats:
@@ -142,13 +196,6 @@ def weight(shares: int) -> int:
     return 1 + (min(max(shares, 2), 262144) - 2) * 9999 // 262142
 
 
-def _switch_on(directory: str) -> None:
-    """Pass on to the children what the directory itself has."""
-    has = read(f"{directory}/cgroup.controllers").split()
-    on = read(f"{directory}/cgroup.subtree_control").split()
-    missing = [name for name in WANTED if name in has and name not in on]
-    if missing:
-        write(
-            f"{directory}/cgroup.subtree_control",
-            " ".join(f"+{name}" for name in missing),
-        )
+def io_weight(blkio: int) -> int:
+    """Version 1's disk weight (10 to 1000) as version 2's (1 to 10000), as the OCI runtimes do."""
+    return 1 + (min(max(blkio, 10), 1000) - 10) * 9999 // 990

@@ -14,6 +14,7 @@ and runc, crun or MiniDock's own runtime can run it.
 from dataclasses import dataclass, field
 
 from minidock.spec.codec import named
+from minidock.spec.resources import BlockIO, HugepageLimit, Network, Rdma
 from minidock.spec.seccomp import Seccomp
 
 
@@ -141,16 +142,27 @@ class Memory:
     reservation: int | None = None
     swap: int | None = None
     swappiness: int | None = None
+    kernel_tcp: int | None = named("kernelTCP", default=None)
     disable_oom_killer: bool | None = named("disableOOMKiller", default=None)
+    check_before_update: bool = False
 
 
 @dataclass(frozen=True, slots=True)
 class CPU:
-    """``quota`` microseconds of processor time in each ``period``; ``shares`` is a weight."""
+    """``quota`` microseconds of processor time in each ``period``; ``shares`` is a weight.
+
+    ``burst``: what was not used may be used later, up to so much; ``idle`` 1:
+    only when nobody else wants the processor; ``realtime_…``: for real-time
+    scheduling.
+    """
 
     shares: int | None = None
     quota: int | None = None
+    burst: int | None = None
     period: int | None = None
+    realtime_runtime: int | None = None
+    realtime_period: int | None = None
+    idle: int | None = None
     cpus: str = ""
     mems: str = ""
 
@@ -170,6 +182,10 @@ class Resources:
     memory: Memory | None = None
     cpu: CPU | None = None
     pids: Pids | None = None
+    block_io: BlockIO | None = named("blockIO", default=None)
+    hugepage_limits: tuple[HugepageLimit, ...] = ()
+    network: Network | None = None
+    rdma: dict[str, Rdma] = field(default_factory=dict)
     unified: dict[str, str] = field(default_factory=dict)
 
 
