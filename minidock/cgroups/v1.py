@@ -14,6 +14,7 @@ cpusets.rst, devices.rst, pids.rst, freezer-subsystem.rst),
 Documentation/scheduler/sched-bwc.rst.
 """
 
+import errno
 import os
 from contextlib import suppress
 
@@ -108,7 +109,7 @@ class V1Cgroup(Cgroup):
         for name, number in scheduler:
             if number is not None:
                 directory = self._directory("cpu", "a processor limit")
-                write_known(f"{directory}/{name}", str(number))
+                _schedule(f"{directory}/{name}", number)
         for name, text in (("cpus", cpu.cpus), ("mems", cpu.mems)):
             if text:
                 directory = self._directory("cpuset", f"--cpuset-{name}")
@@ -179,6 +180,20 @@ class V1Cgroup(Cgroup):
         super()._kill_once()
 
 
+def _schedule(path: str, number: int) -> None:
+    """Real time is divided, not shared: a group can have no more than its parent has left."""
+    try:
+        write_known(path, str(number))
+    except OSError as error:
+        if "/cpu.rt_" not in path or error.errno != errno.EINVAL:
+            raise
+        parent = os.path.dirname(os.path.dirname(path))
+        raise InvalidParameter(
+            f"{os.path.basename(path)} {number}: no more than {parent}/cpu.rt_runtime_us (less what its"
+            " other children have) can be given: write into that file first"
+        ) from None
+
+
 # %% Memory
 def _limit_memory(directory: str, memory: Memory) -> None:
     limits = [
@@ -213,7 +228,7 @@ def limit_disks(directory: str, limits: BlockIO) -> None:
         at = f"{device.major}:{device.minor}"
         for name, weight in (("weight", device.weight), ("leaf_weight", device.leaf_weight)):
             if weight is not None:
-                write_known(_weight_file(directory, f"{name}_device"), f"{at} {weight}")
+                _weigh_device(_weight_file(directory, f"{name}_device"), at, weight)
     rates = (
         ("read_bps", limits.throttle_read_bps_device),
         ("write_bps", limits.throttle_write_bps_device),
@@ -224,6 +239,18 @@ def limit_disks(directory: str, limits: BlockIO) -> None:
         for one in devices:
             line = f"{one.major}:{one.minor} {one.rate}"
             write_known(f"{directory}/blkio.throttle.{name}_device", line)
+
+
+def _weigh_device(path: str, device: str, weight: int) -> None:
+    try:
+        write_known(path, f"{device} {weight}")
+    except OSError as error:
+        if error.errno != errno.EOPNOTSUPP:
+            raise
+        raise Unavailable(
+            f"the disk {device} keeps no weights: its scheduler is not bfq"
+            f" (see /sys/dev/block/{device}/queue/scheduler)"
+        ) from None
 
 
 def _weight_file(directory: str, name: str) -> str:

@@ -132,7 +132,7 @@ def body_of(values: Values, rest: list[str], attach: bool) -> dict[str, Any]:
 
 
 def _host(values: Values) -> dict[str, Any]:
-    from minidock.cli import streams
+    from minidock.cli import security, streams
 
     host: dict[str, Any] = {
         "AutoRemove": values["rm"],
@@ -165,7 +165,7 @@ def _host(values: Values) -> dict[str, Any]:
         "PublishAllPorts": values["publish-all"],
         "ReadonlyRootfs": values["read-only"],
         "RestartPolicy": _restart(values["restart"]),
-        "SecurityOpt": values["security-opt"] or None,
+        "SecurityOpt": security.options(values["security-opt"]) or None,
         "ShmSize": values["shm-size"],
         "Sysctls": dict(text.partition("=")[::2] for text in values["sysctl"]),
         "Tmpfs": dict(text.partition(":")[::2] for text in values["tmpfs"]),

@@ -26,7 +26,7 @@ from typing import Any
 
 from minidock import __version__, cgroups, steps, unionfs
 from minidock.engine import logs as log_reader
-from minidock.engine import recovery, request, views
+from minidock.engine import recovery, request, resources, views
 from minidock.engine.container import Container, Pending
 from minidock.engine.events import Event, Events
 from minidock.engine.execs import Execs
@@ -138,7 +138,7 @@ class Engine:
         with self._lock:
             self._containers[container_id] = container
         self.lifecycle.tell(container, "create")
-        return {"Id": container_id, "Warnings": []}
+        return {"Id": container_id, "Warnings": resources.warnings(host)}
 
     def _write_down(self, container: Container) -> None:
         with steps.step("write down the container", call="mkdir(2)", chapter="run") as step:
@@ -275,7 +275,7 @@ class Engine:
 
         container = self.find(ref)
         container.must_run()
-        pids = cgroups.open(f"/minidock/{container.id}").pids()
+        pids = cgroups.open(container.cgroup).pids()
         command = ["ps", *(ps_args or "-ef").split()]
         found = subprocess.run(command, capture_output=True, text=True, check=False)
         if found.returncode != 0:

@@ -29,7 +29,7 @@ from threading import Thread
 from typing import Any
 
 from minidock import network, steps
-from minidock.engine import bundle
+from minidock.engine import bundle, modes, shm
 from minidock.engine.container import Container
 from minidock.engine.events import Events
 from minidock.engine.monitors import ask, hear_out, kill_cgroup
@@ -116,6 +116,7 @@ class Lifecycle:
             chains = self.images.ensure_layers(image)
         root = self.driver.mount(chains, container.directory)
         ports = self._connect(container)
+        shm.lend(container)
         namespaces = self._namespaces(container, others)
         hostname = self._write_network_files(container)
         with steps.step("write the bundle", call="rename(2) config.json", chapter="run") as step:
@@ -128,18 +129,22 @@ class Lifecycle:
     def _namespaces(self, container: Container, others: Others) -> dict[str, str | None]:
         host = container.host_config
         kinds: dict[str, str | None] = {"mount": ""}
-        for kind, mode in (
-            ("pid", host["PidMode"]),
-            ("ipc", host["IpcMode"]),
-            ("uts", host["UTSMode"]),
-            ("cgroup", host["CgroupnsMode"]),
-            ("network", host["NetworkMode"]),
+        for kind, key in (
+            ("pid", "PidMode"),
+            ("ipc", "IpcMode"),
+            ("uts", "UTSMode"),
+            ("cgroup", "CgroupnsMode"),
+            ("network", "NetworkMode"),
         ):
+            mode = host[key]
             if mode == "host":
                 kinds[kind] = None
             elif mode.startswith("container:"):
                 other = others(mode.partition(":")[2])
                 other.must_run()
+                modes.check_donor(key, other.host_config, other.name)
+                if kind == "ipc":
+                    container.borrowed_shm = other.shm
                 file = "net" if kind == "network" else kind
                 kinds[kind] = f"/proc/{other.pid}/ns/{file}"
             else:
@@ -217,7 +222,7 @@ class Lifecycle:
             state = hear_out(ours)
         except BaseException:
             ours.close()
-            kill_cgroup(container.id)
+            kill_cgroup(container.cgroup)
             raise
         container.close_pending()
         container.became(state)
@@ -262,12 +267,13 @@ class Lifecycle:
                 if state.get("status") == "exited":  # it did write its will
                     self.ended(container, state)
                     return
-            kill_cgroup(container.id)
+            kill_cgroup(container.cgroup)
             container.failed(137, "the container's monitor died")
             self.ended(container, container.state)
 
     def release(self, container: Container) -> None:
         """Unmount, disconnect: all of it may have been done already."""
+        shm.take_back(container)
         self.driver.unmount(container.directory)
         if _bridged(container):
             self._disconnect(container)

@@ -42,7 +42,7 @@ def _on_disk(lifecycle: Lifecycle) -> Iterator[Container]:
             yield Container.load(directory)
         except (FileNotFoundError, ValueError, KeyError):
             lifecycle.driver.remove(directory)
-            kill_cgroup(directory.name)
+            kill_cgroup(f"/minidock/{directory.name}")
             remove_directory(directory)
 
 
@@ -54,7 +54,7 @@ def _settle(lifecycle: Lifecycle, container: Container) -> None:
         container.state = read_json(container.directory / STATE)
     if container.running:
         container.failed(137, "the container's monitor died while the daemon was away")
-    kill_cgroup(container.id)
+    kill_cgroup(container.cgroup)
     lifecycle.release(container)
     if container.host_config["AutoRemove"]:
         lifecycle.forget(container)

@@ -18,13 +18,12 @@ import os
 import re
 from typing import Any
 
-from minidock.engine import security
+from minidock.engine import devices, modes, resources, security
 from minidock.errors import InvalidParameter, NotSupported
 from minidock.images import Image
 
 Body = dict[str, Any]
 
-MINIMUM_MEMORY = 6 * 1024 * 1024
 DEFAULT_SHM = 64 * 1024 * 1024
 
 
@@ -40,7 +39,8 @@ def complete(body: Body, image: Image) -> tuple[Body, Body]:
     host = {**_HOST_DEFAULTS, **_without_empty(body.get("HostConfig") or {})}
     _check_config(config)
     _check_supported(host)
-    _check_resources(host)
+    resources.check(host)
+    devices.check(host)
     _check_network(host)
     security.check(host)
     host["Mounts"] = _mounts(host)
@@ -140,14 +140,24 @@ def _check_config(config: Body) -> None:
 _HOST_DEFAULTS: Body = {
     "AutoRemove": False,
     "Binds": [],
+    "BlkioDeviceReadBps": [],
+    "BlkioDeviceReadIOps": [],
+    "BlkioDeviceWriteBps": [],
+    "BlkioDeviceWriteIOps": [],
+    "BlkioWeight": 0,
+    "BlkioWeightDevice": [],
     "CapAdd": [],
     "CapDrop": [],
+    "CgroupParent": "",
     "CgroupnsMode": "private",
     "CpuPeriod": 0,
     "CpuQuota": 0,
+    "CpuRealtimePeriod": 0,
+    "CpuRealtimeRuntime": 0,
     "CpuShares": 0,
     "CpusetCpus": "",
     "CpusetMems": "",
+    "DeviceCgroupRules": [],
     "Devices": [],
     "Dns": [],
     "DnsOptions": [],
@@ -165,6 +175,7 @@ _HOST_DEFAULTS: Body = {
     "Mounts": [],
     "NanoCpus": 0,
     "NetworkMode": "default",
+    "OomKillDisable": False,
     "OomScoreAdj": 0,
     "PidMode": "",
     "PidsLimit": None,
@@ -176,6 +187,7 @@ _HOST_DEFAULTS: Body = {
     "RestartPolicy": {"Name": "no", "MaximumRetryCount": 0},
     "Runtime": "minidock",
     "SecurityOpt": [],
+    "StorageOpt": {},
     "ShmSize": DEFAULT_SHM,
     "Sysctls": {},
     "Tmpfs": {},
@@ -187,16 +199,8 @@ _HOST_DEFAULTS: Body = {
 _REFUSED = {
     "VolumesFrom": "--volumes-from",
     "Links": "--link",
-    "BlkioWeight": "--blkio-weight",
-    "BlkioDeviceReadBps": "--device-read-bps",
-    "BlkioDeviceWriteBps": "--device-write-bps",
     "DeviceRequests": "--gpus",
-    "CgroupParent": "--cgroup-parent",
-    "DeviceCgroupRules": "--device-cgroup-rule",
-    "StorageOpt": "--storage-opt",
     "VolumeDriver": "--volume-driver",
-    "CpuRealtimePeriod": "--cpu-rt-period",
-    "CpuRealtimeRuntime": "--cpu-rt-runtime",
 }
 
 
@@ -210,60 +214,12 @@ def _check_supported(host: Body) -> None:
         raise NotSupported(f"restart policy {policy!r} is not supported by MiniDock (only 'no')")
     if host["Runtime"] not in ("", "minidock"):
         raise InvalidParameter(f"unknown or invalid runtime name: {host['Runtime']}")
-    if host["UsernsMode"] not in ("", "host"):
+    modes.check(host)
+    if host["StorageOpt"]:
         raise NotSupported(
-            f"--userns {host['UsernsMode']} is not supported by MiniDock (only host): its layers"
-            " belong to the host's root"
+            "--storage-opt is supported only for overlay over xfs with 'pquota' mount option, which"
+            " MiniDock does not use"
         )
-    for mode, allowed in (
-        ("IpcMode", "private shareable none host"),
-        ("PidMode", "host"),
-    ):
-        value = host[mode] or ""
-        if value and value not in allowed.split() and not value.startswith("container:"):
-            raise InvalidParameter(f"invalid {mode[:3].upper()} mode: {value}")
-
-
-# %% Limits
-def _check_resources(host: Body) -> None:
-    """Docker's bounds, in Docker's words."""
-    memory, swap = host["Memory"], host["MemorySwap"]
-    if 0 < memory < MINIMUM_MEMORY:
-        raise InvalidParameter("Minimum memory limit allowed is 6MB")
-    if memory < 0:
-        raise InvalidParameter(f"invalid memory limit: {memory}")
-    if swap > 0 and not memory:
-        raise InvalidParameter("You should always set the Memory limit when using Memoryswap limit")
-    if 0 < swap < memory:
-        raise InvalidParameter("Minimum memoryswap limit should be larger than memory limit")
-    if memory and host["MemoryReservation"] > memory:
-        raise InvalidParameter("Minimum memory limit can not be less than memory reservation limit")
-    swappiness = host["MemorySwappiness"]
-    if swappiness is not None and not -1 <= swappiness <= 100:
-        raise InvalidParameter(
-            f"Invalid value: {swappiness}, valid memory swappiness range is 0-100"
-        )
-    cpus = os.cpu_count() or 1
-    if host["NanoCpus"] and not 10**7 <= host["NanoCpus"] <= cpus * 10**9:
-        raise InvalidParameter(
-            f"range of CPUs is from 0.01 to {cpus}.00, as there are only {cpus} CPUs available"
-        )
-    if host["NanoCpus"] and (host["CpuPeriod"] or host["CpuQuota"]):
-        raise InvalidParameter(
-            "Conflicting options: Nano CPUs and CPU Period/Quota cannot both be set"
-        )
-    if host["CpuPeriod"] and not 1000 <= host["CpuPeriod"] <= 1000000:
-        raise InvalidParameter(
-            "CPU cfs period can not be less than 1ms (i.e. 1000) or larger than 1s"
-        )
-    if host["CpuQuota"] > 0 and host["CpuQuota"] < 1000:
-        raise InvalidParameter("CPU cfs quota can not be less than 1ms (i.e. 1000)")
-    if not -1000 <= host["OomScoreAdj"] <= 1000:
-        raise InvalidParameter(
-            f"Invalid value {host['OomScoreAdj']}, range for oom score adj is [-1000, 1000]"
-        )
-    if host["ShmSize"] < 0:
-        raise InvalidParameter("SHM size can not be less than 0")
 
 
 # %% The network

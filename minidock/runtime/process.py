@@ -70,6 +70,8 @@ def give_stdio_to(uid: int) -> None:
 def limit(rlimits: tuple[Rlimit, ...]) -> None:
     """setrlimit(2) for each; a hard limit above what we may grant is cut to what we have."""
     for rlimit in rlimits:
+        if rlimit.type == "RLIMIT_NOFILE":
+            rlimit = _as_high_as_now(rlimit)
         number = getattr(resource, rlimit.type, None)
         if number is None:
             raise InvalidParameter(f"process.rlimits: unknown type {rlimit.type!r}")
@@ -79,6 +81,26 @@ def limit(rlimits: tuple[Rlimit, ...]) -> None:
         except (ValueError, PermissionError):  # raising it needs CAP_SYS_RESOURCE
             _, ceiling = resource.getrlimit(number)
             resource.setrlimit(number, (_smaller(soft, ceiling), _smaller(hard, ceiling)))
+
+
+def limit_files(rlimits: tuple[Rlimit, ...]) -> None:
+    """Open files last, and only down: until the program runs, we need more than it may."""
+    for rlimit in rlimits:
+        if rlimit.type == "RLIMIT_NOFILE":
+            resource.setrlimit(
+                resource.RLIMIT_NOFILE, (_unsigned(rlimit.soft), _unsigned(rlimit.hard))
+            )
+
+
+def _as_high_as_now(wanted: Rlimit) -> Rlimit:
+    """Raised if need be, while we have the privilege, but not lowered yet."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    return Rlimit(wanted.type, _larger(soft, wanted.soft), _larger(hard, wanted.hard))
+
+
+def _larger(one: int, other: int) -> int:
+    infinite = resource.RLIM_INFINITY in (_unsigned(one), _unsigned(other))
+    return resource.RLIM_INFINITY if infinite else max(one, other)
 
 
 def _unsigned(value: int) -> int:
@@ -181,6 +203,7 @@ def run(program: str, process: Process, filtered: seccomp.Filter | None = None) 
     forget_signals()
     raw("close_range", 3, 0xFFFFFFFF, CLOSE_RANGE_CLOEXEC)
     environment = dict(entry.partition("=")[::2] for entry in process.env)
+    limit_files(process.rlimits)
     try:
         if filtered is None:
             os.execve(program, list(process.args), environment)
