@@ -19,10 +19,11 @@ import os
 from pathlib import Path
 from typing import Any
 
-from minidock import capabilities, rootfs
+from minidock import capabilities
 from minidock.engine import users
 from minidock.engine.container import Container
 from minidock.errors import InvalidParameter, Unavailable
+from minidock.rootfs.hiding import MASKED_PATHS, READONLY_PATHS
 from minidock.spec import runtime as oci
 
 INIT_PROGRAM = "/usr/bin/tini-static"
@@ -54,8 +55,8 @@ def specification(
             devices=_devices(host),
             cgroups_path=f"/minidock/{container.id}",
             resources=_resources(host),
-            masked_paths=_paths(host["MaskedPaths"], rootfs.MASKED_PATHS, privileged),
-            readonly_paths=_paths(host["ReadonlyPaths"], rootfs.READONLY_PATHS, privileged),
+            masked_paths=_paths(host["MaskedPaths"], MASKED_PATHS, privileged),
+            readonly_paths=_paths(host["ReadonlyPaths"], READONLY_PATHS, privileged),
             sysctl=_sysctls(host, wanted),
         ),
     )
@@ -200,16 +201,6 @@ def _own_mount(mount: dict[str, Any]) -> oci.Mount:
 
 
 # %% Devices
-_ALLOWED_DEVICES = (
-    oci.DeviceRule(True, "c", None, None, "m"),
-    oci.DeviceRule(True, "b", None, None, "m"),
-    *(oci.DeviceRule(True, "c", device.major, device.minor) for device in rootfs.DEVICES),
-    oci.DeviceRule(True, "c", 5, 1),  # /dev/console
-    oci.DeviceRule(True, "c", 136, None),  # /dev/pts/*
-    oci.DeviceRule(True, "c", 5, 2),  # /dev/ptmx
-)
-
-
 def _devices(host: dict[str, Any]) -> tuple[oci.Device, ...]:
     """The nodes for ``--device``: the host's numbers, at the path asked for."""
     devices = []
@@ -243,7 +234,7 @@ def _device_rules(host: dict[str, Any]) -> tuple[oci.DeviceRule, ...]:
         oci.DeviceRule(True, device.type, device.major, device.minor, entry["CgroupPermissions"])
         for device, entry in zip(_devices(host), host["Devices"], strict=True)
     ]
-    return (oci.DeviceRule(False), *_ALLOWED_DEVICES, *more)
+    return (oci.DeviceRule(False), *more)  # the runtime adds what every container may open
 
 
 # %% Resources

@@ -132,7 +132,8 @@ def _start(directory: Path) -> tuple[dict[str, Any], list[int]]:
 def _create(directory: Path, stdio: Stdio) -> runtime.Container:
     """Have the runtime make the container from its bundle, this directory."""
     spec = decode(Spec, read_json(directory / "config.json"))
-    return runtime.create(spec, str(directory), directory.name, stdio)
+    wishes = runtime.Wishes(stdio=stdio, sibling=True)
+    return runtime.create(spec, str(directory), directory.name, wishes)
 
 
 # %% What the daemon will look for
