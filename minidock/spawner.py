@@ -29,7 +29,7 @@ from contextlib import suppress
 from threading import Lock
 from typing import Any
 
-from minidock.linux.syscalls import readonly_clone
+from minidock.linux.mountapi import readonly_clone
 from minidock.runtime.sync import Channel, pair
 
 ROOM_FOR_TITLE = "-" * 64

@@ -142,6 +142,18 @@ class Cgroup(ABC):
     def freeze(self, frozen: bool) -> None:
         """Stop all its processes where they are, or let them go on."""
 
+    @abstractmethod
+    def frozen(self) -> bool:
+        """Whether they are stopped; a cgroup that is gone is not."""
+
+    @abstractmethod
+    def by_controller(self) -> dict[str, str]:
+        """Its directory for each controller (in version 2 there is one, under the empty name)."""
+
+    def exists(self) -> bool:
+        """Whether there is such a cgroup."""
+        return os.path.isdir(self.directories()[-1])
+
     # %% Processes
     def join_paths(self) -> list[str]:
         """The files into which a process writes its pid to enter."""
@@ -157,6 +169,26 @@ class Cgroup(ABC):
         with suppress(FileNotFoundError, OSError):
             return sorted(int(line) for line in read(self.join_paths()[0]).split())
         return []
+
+    def everybody(self) -> list[int]:
+        """The processes in it and in the cgroups that it has made below itself."""
+        found: set[int] = set()
+        for place, _, _ in os.walk(self.directories()[0]):
+            with suppress(OSError):
+                found.update(int(line) for line in read(f"{place}/cgroup.procs").split())
+        return sorted(found)
+
+    def signal(self, number: int) -> None:
+        """Send a signal to all of them; frozen first, so that nobody forks away meanwhile."""
+        was_frozen = self.frozen()
+        with suppress(OSError):
+            self.freeze(True)
+        for pid in self.everybody():
+            with suppress(ProcessLookupError):
+                os.kill(pid, number)
+        if not was_frozen:
+            with suppress(OSError):
+                self.freeze(False)
 
     def oom_killed(self) -> bool:
         """Whether the kernel has killed a process in it for want of memory."""

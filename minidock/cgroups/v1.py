@@ -57,6 +57,13 @@ class V1Cgroup(Cgroup):
         trees += list(dict.fromkeys(self._host.controllers.values()))
         return [tree + self.path for tree in trees]
 
+    def by_controller(self) -> dict[str, str]:
+        """The version 2 directory of a hybrid host goes by the empty name."""
+        found = {name: tree + self.path for name, tree in self._host.controllers.items()}
+        return (
+            found if self._host.unified is None else {"": self._host.unified + self.path, **found}
+        )
+
     # %% Making it
     def make(self) -> None:
         """``mkdir`` in every tree, and fill in the cpusets."""
@@ -170,6 +177,15 @@ class V1Cgroup(Cgroup):
             if read(path).strip() == state:
                 return
             write(path, state)
+
+    def frozen(self) -> bool:
+        """``freezer.state``, which says THAWED in a cgroup that nobody has frozen."""
+        tree = self._host.controllers.get("freezer")
+        if tree is None:
+            return False
+        with suppress(FileNotFoundError):
+            return read(f"{tree}{self.path}/freezer.state").strip() != "THAWED"
+        return False
 
     def _kill_once(self) -> None:
         """A hybrid host can do it in one write; else freeze and go through the list."""

@@ -49,6 +49,10 @@ class V2Cgroup(Cgroup):
         """Just the one."""
         return [self.directory]
 
+    def by_controller(self) -> dict[str, str]:
+        """One for all."""
+        return {"": self.directory}
+
     def make(self) -> None:
         """``mkdir``, and switch the controllers on in every directory above it."""
         os.makedirs(self.directory, exist_ok=True)
@@ -177,6 +181,10 @@ class V2Cgroup(Cgroup):
         for _ in range(1000):
             if self._keyed("cgroup.events").get("frozen") == int(frozen):
                 return
+
+    def frozen(self) -> bool:
+        """``cgroup.freeze`` is what was asked for, ``cgroup.events`` what is."""
+        return self._keyed("cgroup.events").get("frozen", 0) == 1
 
     def _kill_once(self) -> None:
         """One write does it (Linux 5.14); before that, freeze and go through the list."""

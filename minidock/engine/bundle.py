@@ -19,10 +19,11 @@ import os
 from pathlib import Path
 from typing import Any
 
-from minidock import capabilities, rootfs
+from minidock import capabilities
 from minidock.engine import devices, resources, security, users
 from minidock.engine.container import Container
 from minidock.errors import Unavailable
+from minidock.rootfs.hiding import MASKED_PATHS, READONLY_PATHS
 from minidock.spec import runtime as oci
 
 INIT_PROGRAM = "/usr/bin/tini-static"
@@ -54,8 +55,8 @@ def specification(
             devices=devices.nodes(host),
             cgroups_path=container.cgroup,
             resources=resources.resources(host, devices.rules(host)),
-            masked_paths=_paths(host["MaskedPaths"], rootfs.MASKED_PATHS, privileged),
-            readonly_paths=_paths(host["ReadonlyPaths"], rootfs.READONLY_PATHS, privileged),
+            masked_paths=_paths(host["MaskedPaths"], MASKED_PATHS, privileged),
+            readonly_paths=_paths(host["ReadonlyPaths"], READONLY_PATHS, privileged),
             sysctl=_sysctls(host, wanted),
             seccomp=security.system_call_filter(host),
         ),

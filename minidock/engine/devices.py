@@ -1,4 +1,4 @@
-"""Devices: ``--device``, ``--device-cgroup-rule``, and what everybody may use.
+"""Devices: ``--device`` and ``--device-cgroup-rule``.
 
 A device is used through a node, and a node is only two numbers with a name:
 who may make nodes could reach any device. So there are two locks: the node
@@ -19,23 +19,13 @@ import re
 from collections.abc import Iterator
 from typing import Any
 
-from minidock import rootfs
 from minidock.errors import InvalidParameter
 from minidock.spec import runtime as oci
 
 Host = dict[str, Any]  # the API's HostConfig
 
-# %% What everybody may use
-_EVERYBODY = (
-    oci.DeviceRule(True, "c", None, None, "m"),
-    oci.DeviceRule(True, "b", None, None, "m"),
-    *(oci.DeviceRule(True, "c", device.major, device.minor) for device in rootfs.DEVICES),
-    oci.DeviceRule(True, "c", 5, 1),  # /dev/console
-    oci.DeviceRule(True, "c", 136, None),  # /dev/pts/*
-    oci.DeviceRule(True, "c", 5, 2),  # /dev/ptmx
-)
 
-
+# %% What makes no sense
 def check(host: Host) -> None:
     """Raise :class:`InvalidParameter` for a rule or a permission that makes no sense."""
     for text in host["DeviceCgroupRules"] or []:
@@ -118,7 +108,7 @@ def _node(source: str, target: str) -> oci.Device:
 
 # %% The filter's rules
 def rules(host: Host) -> tuple[oci.DeviceRule, ...]:
-    """Deny all, then allow what everybody may use, then what this container may."""
+    """Deny all, then allow what this container may; the runtime adds what every program needs."""
     if host["Privileged"]:
         return (oci.DeviceRule(True),)
     more = [
@@ -126,7 +116,7 @@ def rules(host: Host) -> tuple[oci.DeviceRule, ...]:
         for device, access in _asked(host)
     ]
     more += [_rule(text) for text in host["DeviceCgroupRules"] or []]
-    return (oci.DeviceRule(False), *_EVERYBODY, *more)
+    return (oci.DeviceRule(False), *more)
 
 
 _RULE = re.compile(

@@ -132,8 +132,11 @@ class Execs:
         with open(paper, "wb") as file:
             own = read_json(one.container.directory / "config.json")
             filtered = own["linux"].get("seccomp")
-            paper_form = {**encode(process), **({"seccomp": filtered} if filtered else {})}
-            file.write(json.dumps(paper_form).encode())
+            written = encode(process)
+            if filtered:
+                state = {"id": one.container.id, "status": "running", "pid": one.container.pid}
+                written |= {"seccomp": filtered, "state": state}
+            file.write(json.dumps(written).encode())
             file.flush()
             os.lseek(paper, 0, os.SEEK_SET)
             request = {

@@ -42,8 +42,14 @@ def _check(result: int, call: str) -> int:
 
 # %% Numbers that depend on the machine
 _NUMBERS = {
-    "x86_64": {"clone": 56, "pivot_root": 155, "seccomp": 317, "bpf": 321},
-    "aarch64": {"clone": 220, "pivot_root": 41, "seccomp": 277, "bpf": 280},
+    "x86_64": {
+        **{"clone": 56, "personality": 135, "pivot_root": 155, "keyctl": 250},
+        **{"ioprio_set": 251, "sched_setattr": 314, "seccomp": 317, "bpf": 321},
+    },
+    "aarch64": {
+        **{"clone": 220, "personality": 92, "pivot_root": 41, "keyctl": 219},
+        **{"ioprio_set": 30, "sched_setattr": 274, "seccomp": 277, "bpf": 280},
+    },
 }
 _COMMON = {  # calls newer than 2019 have the same number everywhere
     "open_tree": 428,
@@ -150,6 +156,7 @@ class Mount(IntFlag):
     SLAVE = 1 << 19
     SHARED = 1 << 20
     RELATIME = 1 << 21
+    I_VERSION = 1 << 23
     STRICTATIME = 1 << 24
     LAZYTIME = 1 << 25
 
@@ -192,6 +199,13 @@ def umount(target: StrPath, flags: int = 0) -> None:
         _libc.umount2(os.fsencode(target), ctypes.c_int(int(flags))),
         f"umount2(2) {os.fspath(target)}",
     )
+
+
+def filesystem_type(fd: int) -> int:
+    """The magic number of the file system on which the open file ``fd`` lies; see statfs(2)."""
+    buffer = (ctypes.c_long * 32)()
+    _check(_libc.fstatfs(ctypes.c_int(fd), buffer), "fstatfs(2)")
+    return int(buffer[0])
 
 
 def pivot_root(new_root: StrPath, put_old: StrPath) -> None:
@@ -324,46 +338,6 @@ def _strings(values: Sequence[str]) -> "ctypes.Array[ctypes.c_char_p]":
 def pidfd_getfd(pidfd: int, number: int) -> int:
     """A duplicate of the descriptor ``number`` of another process."""
     return raw("pidfd_getfd", ctypes.c_int(pidfd), ctypes.c_int(number), ctypes.c_uint(0))
-
-
-# %% A read-only view of one file
-OPEN_TREE_CLONE, AT_EMPTY_PATH, MOUNT_ATTR_RDONLY = 1, 0x1000, 1
-
-
-class _MountAttributes(ctypes.Structure):
-    _fields_ = [(name, ctypes.c_uint64) for name in ("set", "clear", "propagation", "userns")]  # noqa: RUF012
-
-
-def readonly_clone(path: StrPath) -> int:
-    """An open file: ``path``, seen through a mount of its own that nobody can write through.
-
-    The mount is in no mount namespace and goes away with the last file
-    opened through it. See open_tree(2) and mount_setattr(2).
-    """
-    flags = OPEN_TREE_CLONE | os.O_CLOEXEC
-    at_cwd = ctypes.c_int(-100)
-    fd = raw(
-        "open_tree",
-        at_cwd,
-        os.fsencode(path),
-        ctypes.c_uint(flags),
-        call=f"open_tree(2) {path}",
-    )
-    attributes = _MountAttributes(MOUNT_ATTR_RDONLY, 0, 0, 0)
-    size = ctypes.c_size_t(ctypes.sizeof(attributes))
-    try:
-        raw(
-            "mount_setattr",
-            ctypes.c_int(fd),
-            b"",
-            AT_EMPTY_PATH,
-            ctypes.byref(attributes),
-            size,
-        )
-    except OSError:
-        os.close(fd)
-        raise
-    return fd
 
 
 # %% Watching a file grow

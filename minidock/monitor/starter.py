@@ -132,7 +132,9 @@ def _start(directory: Path) -> tuple[dict[str, Any], list[int]]:
 def _create(directory: Path, stdio: Stdio) -> runtime.Container:
     """Have the runtime make the container from its bundle, this directory."""
     spec = decode(Spec, read_json(directory / "config.json"))
-    return runtime.create(spec, str(directory), directory.name, stdio)
+    state = {"ociVersion": spec.oci_version, "id": directory.name, "bundle": str(directory)}
+    wishes = runtime.Wishes(stdio=stdio, sibling=True, state={**state, "status": "created"})
+    return runtime.create(spec, str(directory), directory.name, wishes)
 
 
 # %% What the daemon will look for

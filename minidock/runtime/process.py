@@ -29,7 +29,7 @@ from typing import NoReturn
 from minidock import capabilities, seccomp, steps, terminal
 from minidock.errors import CommandNotExecutable, CommandNotFound, InvalidParameter
 from minidock.linux.syscalls import execute_filtered, prctl, raw
-from minidock.spec.runtime import Process, Rlimit
+from minidock.spec.runtime import Personality, Process, Rlimit
 
 Stdio = tuple[int, int, int]
 
@@ -68,7 +68,7 @@ def give_stdio_to(uid: int) -> None:
 
 # %% Limits
 def limit(rlimits: tuple[Rlimit, ...]) -> None:
-    """setrlimit(2) for each; a hard limit above what we may grant is cut to what we have."""
+    """setrlimit(2) for each. To raise a hard limit needs CAP_SYS_RESOURCE, and is an error without."""
     for rlimit in rlimits:
         if rlimit.type == "RLIMIT_NOFILE":
             rlimit = _as_high_as_now(rlimit)
@@ -78,9 +78,12 @@ def limit(rlimits: tuple[Rlimit, ...]) -> None:
         soft, hard = _unsigned(rlimit.soft), _unsigned(rlimit.hard)
         try:
             resource.setrlimit(number, (soft, hard))
-        except (ValueError, PermissionError):  # raising it needs CAP_SYS_RESOURCE
-            _, ceiling = resource.getrlimit(number)
-            resource.setrlimit(number, (_smaller(soft, ceiling), _smaller(hard, ceiling)))
+        except (ValueError, PermissionError) as error:
+            reason = "soft limit above the hard one" if soft > hard >= 0 else "not permitted"
+            raise OSError(
+                getattr(error, "errno", None) or errno.EPERM,
+                f"error setting rlimit {rlimit.type} to {rlimit.soft}, {rlimit.hard}: {reason}",
+            ) from None
 
 
 def limit_files(rlimits: tuple[Rlimit, ...]) -> None:
@@ -107,17 +110,74 @@ def _unsigned(value: int) -> int:
     return resource.RLIM_INFINITY if value in (-1, 2**64 - 1) else value
 
 
-def _smaller(value: int, ceiling: int) -> int:
-    if ceiling == resource.RLIM_INFINITY:
-        return value
-    return ceiling if value == resource.RLIM_INFINITY else min(value, ceiling)
-
-
 def adjust_oom_score(score: int | None) -> None:
-    """How readily the kernel kills this process when memory is short; lowering it needs a capability."""
-    if score is not None:
-        with suppress(PermissionError), open("/proc/self/oom_score_adj", "w") as file:
+    """How readily the kernel kills this process when memory is short; to lower it needs a right."""
+    if score is None:
+        return
+    path = "/proc/self/oom_score_adj"
+    with open(path) as file:
+        if int(file.read()) == score:
+            return
+    try:
+        with open(path, "w") as file:
             file.write(str(score))
+    except OSError as error:
+        raise OSError(error.errno, f"write(2) {score} to {path}: {error.strerror}") from None
+
+
+# %% How the kernel treats the process
+def leave_keyring(name: str) -> None:
+    """A session keyring of our own; a kernel without keyrings has nothing to leave."""
+    from minidock.linux.attributes import join_session_keyring
+
+    with suppress(OSError):
+        join_session_keyring(f"_ses.{name}")
+
+
+def set_personality(personality: Personality) -> None:
+    """What ``uname -m`` says, for programs of a 32-bit world."""
+    from minidock.linux.attributes import PERSONALITIES
+    from minidock.linux.attributes import set_personality as personality_2
+
+    if personality.flags:
+        raise InvalidParameter("linux.personality.flags: additional flags are not supported")
+    if personality.domain not in PERSONALITIES:
+        known = ", ".join(PERSONALITIES)
+        raise InvalidParameter(
+            f"linux.personality.domain: unknown {personality.domain!r} (one of {known})"
+        )
+    personality_2(PERSONALITIES[personality.domain])
+
+
+def set_priorities(process: Process) -> None:
+    """Processor and disk: ``scheduler`` and ``ioPriority``."""
+    from minidock.linux import attributes
+
+    if process.scheduler is not None:
+        wanted = process.scheduler
+        flags = sum(attributes.SCHED_FLAGS[name] for name in wanted.flags)
+        attributes.set_scheduler(
+            attributes.SCHED_POLICIES[wanted.policy],
+            flags,
+            wanted.nice,
+            wanted.priority,
+            (wanted.runtime, wanted.deadline, wanted.period),
+        )
+    if process.io_priority is not None:
+        io_class = attributes.IO_CLASSES[process.io_priority.class_]
+        attributes.set_io_priority(io_class, process.io_priority.priority)
+
+
+def set_label(profile: str) -> None:
+    """The AppArmor profile that the program will be under, from its execve(2) on."""
+    for path in ("/proc/self/attr/apparmor/exec", "/proc/self/attr/exec"):
+        try:
+            with open(path, "w") as file:
+                file.write(f"exec {profile}")
+            return
+        except FileNotFoundError:
+            continue
+    raise InvalidParameter(f"cannot apply the AppArmor profile {profile}: this kernel has none")
 
 
 # %% Who the process is
@@ -126,8 +186,11 @@ PR_SET_NO_NEW_PRIVS = 38
 
 def become_process(process: Process, keep: int = 0) -> None:
     """Limits, ceiling, directory, user: everything about the process but its program."""
-    adjust_oom_score(process.oom_score_adj)
     limit(process.rlimits)
+    if process.scheduler is not None or process.io_priority is not None:
+        set_priorities(process)
+    if process.apparmor_profile:
+        set_label(process.apparmor_profile)
     give_stdio_to(process.user.uid)
     _make_directory(process.cwd)
     if process.capabilities is not None:
@@ -198,11 +261,21 @@ def _check_executable(candidate: str, name: str) -> None:
 CLOSE_RANGE_CLOEXEC = 4
 
 
-def run(program: str, process: Process, filtered: seccomp.Filter | None = None) -> NoReturn:
-    """execve(2), behind the filter if there is one: from here on this is the container's program."""
-    forget_signals()
-    raw("close_range", 3, 0xFFFFFFFF, CLOSE_RANGE_CLOEXEC)
+def run(
+    program: str,
+    process: Process,
+    preserve_fds: int = 0,
+    filtered: seccomp.Filter | None = None,
+) -> NoReturn:
+    """execve(2), behind the filter if there is one: from here on this is the container's program.
+
+    Of our open files it gets the first three, and ``preserve_fds`` more.
+    """
     environment = dict(entry.partition("=")[::2] for entry in process.env)
+    if "HOME" not in environment:
+        environment["HOME"] = home_of(process.user.uid)
+    forget_signals()
+    raw("close_range", 3 + preserve_fds, 0xFFFFFFFF, CLOSE_RANGE_CLOEXEC)
     limit_files(process.rlimits)
     try:
         if filtered is None:
@@ -215,6 +288,16 @@ def run(program: str, process: Process, filtered: seccomp.Filter | None = None) 
         if "seccomp" in (error.strerror or ""):
             raise
         raise _explain(error, program) from None
+
+
+def home_of(uid: int) -> str:
+    """The user's directory by the container's own ``/etc/passwd``, as login(1) would set it."""
+    with suppress(OSError), open("/etc/passwd", errors="replace") as file:
+        for line in file:
+            fields = line.rstrip("\n").split(":")
+            if len(fields) > 5 and fields[2] == str(uid):
+                return fields[5] or "/"
+    return "/"
 
 
 def forget_signals() -> None:

@@ -21,6 +21,7 @@ config-linux.md, "Seccomp" and "The Container Process State".
 """
 
 import json
+import os
 import socket
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -54,10 +55,10 @@ class Filter:
 Send = Callable[[dict[str, Any], Sequence[int]], object]  # to the parent, with descriptors
 
 
-def prepare(profile: Seccomp | None, send: Send) -> Filter | None:
+def prepare(profile: Seccomp | None, send: Send, state: dict[str, Any]) -> Filter | None:
     """The filter for ``profile``; ``None`` if there is nothing to filter.
 
-    Raises :class:`InvalidParameter` for what makes no sense.
+    ``state`` is the container's, which a listener is told. Raises :class:`InvalidParameter` for what makes no sense.
     """
     if profile is None:
         return None
@@ -70,7 +71,11 @@ def prepare(profile: Seccomp | None, send: Send) -> Filter | None:
         flags = _flags(profile.flags or ())
         if not _asks_somebody(profile):
             return Filter(compiled(profile), flags)
-        about = {"path": profile.listener_path, "metadata": profile.listener_metadata}
+        about = {
+            "path": profile.listener_path,
+            "metadata": profile.listener_metadata,
+            "state": state,
+        }
         flags |= NEW_LISTENER | (TSYNC_ESRCH if flags & TSYNC else 0)
         return Filter(
             compiled(profile), flags, lambda listener: send({"seccomp": about}, [listener])
@@ -122,24 +127,24 @@ def _asks_somebody(profile: Seccomp) -> bool:
     return True
 
 
-def forward(about: dict[str, str], listener: int, pid: int, state: dict[str, Any]) -> None:
+def forward(about: dict[str, Any], listener: int, pid: int) -> None:
     """Send the descriptor to the agent at ``listenerPath``, with OCI's container process state.
 
-    ``about`` is what :func:`prepare` had sent; ``state`` is the container's,
-    ``pid`` the process that the filter is for.
+    ``about`` is what :func:`prepare` had sent, ``pid`` the process that the
+    filter is for, as the host numbers it. ``listener`` is closed.
     """
     message = {
         "ociVersion": "1.2.0",
         "fds": ["seccompFd"],
         "pid": pid,
         "metadata": about["metadata"],
-        "state": state,
+        "state": {**about["state"], "pid": about["state"].get("pid") or pid},
     }
-    with socket.socket(socket.AF_UNIX) as agent:
-        try:
+    try:
+        with socket.socket(socket.AF_UNIX) as agent:
             agent.connect(about["path"])
             socket.send_fds(agent, [json.dumps(message).encode()], [listener])
-        except OSError as error:
-            raise Unavailable(
-                f"linux.seccomp.listenerPath {about['path']}: {error.strerror}"
-            ) from None
+    except OSError as error:
+        raise Unavailable(f"linux.seccomp.listenerPath {about['path']}: {error.strerror}") from None
+    finally:
+        os.close(listener)

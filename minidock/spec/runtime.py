@@ -12,6 +12,7 @@ and runc, crun or MiniDock's own runtime can run it.
 """
 
 from dataclasses import dataclass, field
+from typing import Any
 
 from minidock.spec.codec import named
 from minidock.spec.resources import BlockIO, HugepageLimit, Network, Rdma
@@ -58,6 +59,35 @@ class Rlimit:
 
 
 @dataclass(frozen=True, slots=True)
+class Scheduler:
+    """How the kernel shares processor time with the process; see sched_setattr(2)."""
+
+    policy: str
+    nice: int = 0
+    priority: int = 0
+    flags: tuple[str, ...] = ()
+    runtime: int = 0
+    deadline: int = 0
+    period: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class IOPriority:
+    """Whose requests the disk serves first; see ioprio_set(2)."""
+
+    class_: str
+    priority: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class ExecAffinity:
+    """Processors for ``exec``: when it begins (``initial``) and when the program runs (``final``)."""
+
+    initial: str = ""
+    final: str = ""
+
+
+@dataclass(frozen=True, slots=True)
 class Process:
     """The program to run, and as whom."""
 
@@ -71,6 +101,11 @@ class Process:
     rlimits: tuple[Rlimit, ...] = ()
     no_new_privileges: bool = False
     oom_score_adj: int | None = None
+    scheduler: Scheduler | None = None
+    io_priority: IOPriority | None = None
+    apparmor_profile: str = ""
+    selinux_label: str = ""
+    exec_cpu_affinity: ExecAffinity | None = named("execCPUAffinity", default=None)
 
 
 # %% The file system
@@ -90,15 +125,8 @@ class Mount:
     type: str = ""
     source: str = ""
     options: tuple[str, ...] = ()
-
-
-# %% Namespaces, devices and resources of Linux
-@dataclass(frozen=True, slots=True)
-class Namespace:
-    """A namespace to make, or with ``path`` one to join."""
-
-    type: str
-    path: str = ""
+    uid_mappings: tuple["IDMapping", ...] = ()
+    gid_mappings: tuple["IDMapping", ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,6 +136,54 @@ class IDMapping:
     size: int
     container_id: int = named("containerID")
     host_id: int = named("hostID")
+
+
+# %% Programs that run when something happens
+@dataclass(frozen=True, slots=True)
+class Hook:
+    """A program of the host's, or the container's; ``timeout`` in seconds."""
+
+    path: str
+    args: tuple[str, ...] = ()
+    env: tuple[str, ...] | None = None
+    timeout: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Hooks:
+    """Six moments of a container's life."""
+
+    prestart: tuple[Hook, ...] = ()
+    create_runtime: tuple[Hook, ...] = ()
+    create_container: tuple[Hook, ...] = ()
+    start_container: tuple[Hook, ...] = ()
+    poststart: tuple[Hook, ...] = ()
+    poststop: tuple[Hook, ...] = ()
+
+
+# %% Namespaces and devices of Linux
+@dataclass(frozen=True, slots=True)
+class Namespace:
+    """A namespace to make, or with ``path`` one to join."""
+
+    type: str
+    path: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class TimeOffset:
+    """How far a clock of a time namespace is ahead of the host's."""
+
+    secs: int = 0
+    nanosecs: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Personality:
+    """The execution domain (``LINUX``, ``LINUX32``); see personality(2)."""
+
+    domain: str
+    flags: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,6 +199,7 @@ class Device:
     gid: int | None = None
 
 
+# %% Resources
 @dataclass(frozen=True, slots=True)
 class DeviceRule:
     """A line of the device filter: which devices may be used (``rwm``: read, write, mknod)."""
@@ -189,6 +266,7 @@ class Resources:
     unified: dict[str, str] = field(default_factory=dict)
 
 
+# %% What is particular to Linux
 @dataclass(frozen=True, slots=True)
 class Linux:
     """What is particular to Linux."""
@@ -204,6 +282,10 @@ class Linux:
     readonly_paths: tuple[str, ...] = ()
     sysctl: dict[str, str] = field(default_factory=dict)
     seccomp: Seccomp | None = None
+    time_offsets: dict[str, TimeOffset] = field(default_factory=dict)
+    personality: Personality | None = None
+    mount_label: str = ""
+    intel_rdt: dict[str, Any] | None = None
 
 
 # %% The whole configuration
@@ -218,4 +300,5 @@ class Spec:
     domainname: str = ""
     mounts: tuple[Mount, ...] = ()
     linux: Linux = field(default_factory=Linux)
+    hooks: Hooks = field(default_factory=Hooks)
     annotations: dict[str, str] = field(default_factory=dict)

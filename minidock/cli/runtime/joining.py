@@ -1,0 +1,215 @@
+"""``exec``: one more program in a container that runs.
+
+It is described by a file (``--process``), or on the command line as a
+variation of the container's own process.
+
+**Interface:** :func:`execute`.
+
+**See:** runc-exec(8).
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from contextlib import suppress
+from dataclasses import replace
+
+from minidock import cgroups
+from minidock.cli.flags import Flag, UsageError
+from minidock.cli.runtime import Call
+from minidock.cli.runtime.plumbing import (
+    check_terminal,
+    listen_fds,
+    send_console,
+    trace,
+    write_pid_file,
+)
+from minidock.errors import Conflict, InvalidParameter, NotFound
+from minidock.runtime import execute as runtime
+from minidock.runtime.store import Entry, Status, Store
+from minidock.runtime.validation import check_process
+from minidock.spec.codec import decode, encode
+from minidock.spec.runtime import Capabilities, Process, Spec, User
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from minidock.cli.flags import Values
+
+FLAGS = [
+    Flag("console-socket", "", "string", "socket which will receive the terminal's master"),
+    Flag("cwd", "", "string", "current working directory in the container"),
+    Flag("env", "e", "list", "set environment variables"),
+    Flag("tty", "t", "bool", "allocate a pseudo-TTY"),
+    Flag("user", "u", "string", "UID (format: <uid>[:<gid>])"),
+    Flag("additional-gids", "g", "list", "additional gids"),
+    Flag("process", "p", "string", "path to the process.json"),
+    Flag("detach", "d", "bool", "detach from the container's process"),
+    Flag("pid-file", "", "string", "specify the file to write the process id to"),
+    Flag("process-label", "", "string", "set the asm process label (selinux)"),
+    Flag("apparmor", "", "string", "set the apparmor profile for the process"),
+    Flag("no-new-privs", "", "bool", "set the no new privileges value for the process"),
+    Flag("cap", "c", "list", "add a capability to the bounding set for the process"),
+    Flag("preserve-fds", "", "int", "Pass N additional file descriptors to the container"),
+    Flag("cgroup", "", "list", "run the process in an (existing) sub-cgroup"),
+    Flag("ignore-paused", "", "bool", "allow exec in a paused container"),
+]
+
+
+# %% exec
+def execute(call: Call) -> int:
+    """Run it; the status is the program's, or 255 if it did not come to that."""
+    values, (container_id, *words) = call.parse(FLAGS, 1, 10**6, intersperse=False)
+    entry = Store(call.root).find(container_id)
+    _check_status(entry, values)
+    process = _process(values, entry, words)
+    check_process(process)
+    check_terminal(process.terminal, values["detach"], values["console-socket"])
+    more, environment = listen_fds()
+    process = replace(process, env=(*process.env, *environment))
+    cgroup = sub_cgroup(entry, values["cgroup"])
+    with trace(call.log):
+        pid, console = runtime.execute(
+            entry.pid, _paper(process, entry), (0, 1, 2), cgroup, more + values["preserve-fds"]
+        )
+    if console is not None and values["console-socket"]:
+        send_console(values["console-socket"], console)
+    if values["pid-file"]:
+        write_pid_file(values["pid-file"], pid)
+    if values["detach"]:
+        return 0
+    from minidock.cli.runtime.foreground import Foreground
+
+    with Foreground(pid, console) as front:
+        return front.wait()
+
+
+def _check_status(entry: Entry, values: Values) -> None:
+    status = entry.status()
+    if status == Status.STOPPED:
+        raise Conflict("cannot exec in a stopped container")
+    if status == Status.PAUSED and not values["ignore-paused"]:
+        raise Conflict("cannot exec in a paused container (use --ignore-paused to override)")
+
+
+def _paper(process: Process, entry: Entry) -> int:
+    """The process, and the container's filter, as JSON in a file that has no name."""
+    written = encode(process)
+    filtered = entry.config().get("linux", {}).get("seccomp")
+    if filtered is not None:
+        written |= {"seccomp": filtered, "state": entry.for_hooks(Status.RUNNING, entry.pid)}
+    paper = os.memfd_create("process", os.MFD_CLOEXEC)
+    os.write(paper, json.dumps(written).encode())
+    os.lseek(paper, 0, os.SEEK_SET)
+    return paper
+
+
+# %% Which process
+def _process(values: Values, entry: Entry, words: list[str]) -> Process:
+    if values["process"]:
+        try:
+            with open(values["process"], "rb") as file:
+                return decode(Process, json.load(file), "process")
+        except FileNotFoundError:
+            raise NotFound(f"open {values['process']}: no such file or directory") from None
+        except ValueError as error:
+            raise InvalidParameter(f"{values['process']} is not JSON: {error}") from None
+    if not words:
+        raise InvalidParameter("process args cannot be empty")
+    own = decode(Spec, entry.config()).process
+    assert own is not None
+    process = replace(
+        own,
+        args=tuple(words),
+        env=(*own.env, *values["env"]),
+        cwd=values["cwd"] or own.cwd,
+        terminal=values["tty"],
+        user=_user(own.user, values),
+        apparmor_profile=values["apparmor"] or own.apparmor_profile,
+        selinux_label=values["process-label"] or own.selinux_label,
+        capabilities=_capabilities(own.capabilities, values["cap"]),
+        oom_score_adj=None,
+    )
+    if "no-new-privs" in values.given:
+        process = replace(process, no_new_privileges=values["no-new-privs"])
+    return process
+
+
+def _user(own: User, values: Values) -> User:
+    user = own
+    if values["user"]:
+        uid, colon, gid = values["user"].partition(":")
+        user = replace(user, uid=_number("uid", uid), gid=_number("gid", gid) if colon else user.gid)
+    if values["additional-gids"]:
+        more = tuple(_number("gid", text) for text in values["additional-gids"])
+        user = replace(user, additional_gids=(*user.additional_gids, *more))
+    return user
+
+
+def _number(what: str, text: str) -> int:
+    if not text.isdigit():
+        raise InvalidParameter(f"parsing {text} as int for {what} failed: it must be a number")
+    return int(text)
+
+
+def _capabilities(own: Capabilities | None, names: list[str]) -> Capabilities | None:
+    if not names:
+        return own
+    own = own or Capabilities()
+    more = tuple(names)
+    return replace(
+        own,
+        bounding=(*own.bounding, *more),
+        effective=(*own.effective, *more),
+        permitted=(*own.permitted, *more),
+        inheritable=(*own.inheritable, *more),
+        ambient=(*own.ambient, *more),
+    )
+
+
+# %% Which cgroup
+class SubCgroups:
+    """Directories, each in a tree of its own or all in one."""
+
+    def __init__(self, directories: list[str]) -> None:
+        self._directories = directories
+
+    def add(self, pid: int) -> None:
+        """Put the process in all of them."""
+        for directory in self._directories:
+            cgroups.write(f"{directory}/cgroup.procs", str(pid))
+
+
+def sub_cgroup(entry: Entry, wanted: list[str]) -> runtime.Joins:
+    """``--cgroup [controller[,controller]:]path``: below the container's own, and never above."""
+    whole = cgroups.open(entry.cgroup)
+    paths = dict(whole.by_controller())
+    if not wanted:
+        return _Patient(whole)
+    for text in wanted:
+        controllers, colon, path = text.rpartition(":")
+        if ":" in controllers:
+            raise UsageError(f"invalid --cgroup argument: {text}")
+        if not colon and len(wanted) > 1:
+            raise UsageError(f"invalid --cgroup argument: {text} (missing <controller>: prefix)")
+        for name in controllers.split(",") if colon else list(paths):
+            if name not in paths:
+                raise InvalidParameter(f"unknown controller {name} in --cgroup {text}")
+            below = os.path.normpath(f"/{path}").rstrip("/")
+            paths[name] = whole.by_controller()[name] + below
+    for directory in paths.values():
+        if not os.path.isdir(directory):
+            raise NotFound(f"--cgroup: {directory}: no such cgroup")
+    return SubCgroups(list(dict.fromkeys(paths.values())))
+
+
+class _Patient:
+    """A container's cgroup; one that has been divided (version 2, EBUSY) takes us where its process 1 is."""
+
+    def __init__(self, cgroup: cgroups.Cgroup) -> None:
+        self._cgroup = cgroup
+
+    def add(self, pid: int) -> None:
+        """Put the process in."""
+        with suppress(BlockingIOError):
+            self._cgroup.add(pid)
