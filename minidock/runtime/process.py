@@ -28,6 +28,7 @@ from typing import NoReturn
 
 from minidock import capabilities, seccomp, steps, terminal
 from minidock.errors import CommandNotExecutable, CommandNotFound, InvalidParameter
+from minidock.linux import procfs
 from minidock.linux.syscalls import execute_filtered, prctl, raw
 from minidock.spec.runtime import Personality, Process, Rlimit
 
@@ -170,10 +171,9 @@ def set_priorities(process: Process) -> None:
 
 def set_label(profile: str) -> None:
     """The AppArmor profile that the program will be under, from its execve(2) on."""
-    for path in ("/proc/self/attr/apparmor/exec", "/proc/self/attr/exec"):
+    for path in ("self/attr/apparmor/exec", "self/attr/exec"):
         try:
-            with open(path, "w") as file:
-                file.write(f"exec {profile}")
+            procfs.write(path, f"exec {profile}")
             return
         except FileNotFoundError:
             continue
