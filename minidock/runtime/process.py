@@ -219,7 +219,11 @@ def _change_directory(cwd: str) -> None:
         os.chdir(cwd)
     except OSError as error:
         raise InvalidParameter(f'chdir to cwd ("{cwd}"): {error.strerror}') from None
-    if not os.getcwd().startswith("/"):
+    try:
+        outside = not os.getcwd().startswith("/")
+    except FileNotFoundError:  # the kernel says "(unreachable)", which the C library turns into this
+        outside = True
+    if outside:
         raise InvalidParameter(f"the working directory {cwd} is outside the container's root")
 
 

@@ -128,10 +128,10 @@ def session_daemon() -> Iterator[Daemon]:
             with contextlib.suppress(AssertionError):
                 daemon.remove_everything()
             daemon.stop()
-            _wait_until_quiet(daemon)
+            wait_until_quiet(daemon)
 
 
-def _wait_until_quiet(daemon: Daemon) -> None:
+def wait_until_quiet(daemon: Daemon) -> None:
     """Monitors go a moment after their containers."""
     for _ in range(100):
         alive = subprocess.run(
