@@ -18,9 +18,15 @@ import re
 from collections.abc import Callable
 from typing import Any
 
-from minidock.errors import InvalidParameter
+from minidock.cli.flags import PlainError
 
 MISSING = object()
+
+
+class TemplateError(PlainError):
+    """The template, or what it asks for, makes no sense. Status 64, as Docker's command line has it."""
+
+    status = 64
 
 
 # %% Words
@@ -35,7 +41,7 @@ def words(text: str) -> list[str]:
     while position < len(text.rstrip()):
         match = _TOKEN.match(text, position)
         if match is None:
-            raise InvalidParameter(
+            raise TemplateError(
                 f"template parsing error: unexpected {text[position:]!r} in command"
             )
         found.append(match.group(1))
@@ -53,7 +59,7 @@ def _split(text: str) -> list[Node]:
     for number, part in enumerate(re.split(r"(\{\{.*?\}\})", text, flags=re.DOTALL)):
         if number % 2 == 0:
             if "{{" in part:
-                raise InvalidParameter("template parsing error: unclosed action")
+                raise TemplateError("template parsing error: unclosed action")
             nodes.append(("text", part))
             continue
         inside = part[2:-2]
@@ -83,14 +89,14 @@ def _trimmed(nodes: list[Node]) -> list[Node]:
 
 
 class Template:
-    """A template, parsed; raises :class:`InvalidParameter` for one that is none."""
+    """A template, parsed; raises :class:`TemplateError` for one that is none."""
 
     def __init__(self, text: str) -> None:
         self._nodes = _split(text)
         self._position = 0
         self._tree = self._block(())
         if self._position < len(self._nodes):
-            raise InvalidParameter(
+            raise TemplateError(
                 f"template parsing error: unexpected {{{{{self._nodes[self._position][1][0]}}}}}"
             )
 
@@ -102,7 +108,7 @@ class Template:
             if kind == "action" and value and value[0] in ("end", "else"):
                 if value[0] in ends:
                     return block
-                raise InvalidParameter(f"template parsing error: unexpected {{{{{value[0]}}}}}")
+                raise TemplateError(f"template parsing error: unexpected {{{{{value[0]}}}}}")
             self._position += 1
             if kind == "text":
                 block.append(value)
@@ -111,7 +117,7 @@ class Template:
             else:
                 block.append(("show", value))
         if ends:
-            raise InvalidParameter("template parsing error: unexpected EOF")
+            raise TemplateError("template parsing error: unexpected EOF")
         return block
 
     def _branch(self, kind: str, condition: list[str]) -> Any:
@@ -194,7 +200,7 @@ def evaluate(command: list[str], dot: Any, variables: dict[str, Any]) -> Any:
 
 def _call(command: list[str], dot: Any, variables: dict[str, Any], piped: Any) -> Any:
     if not command:
-        raise InvalidParameter("template parsing error: missing value for command")
+        raise TemplateError("template parsing error: missing value for command")
     name, rest = command[0], command[1:]
     if name in FUNCTIONS:
         arguments = _arguments(rest, dot, variables)
@@ -203,7 +209,7 @@ def _call(command: list[str], dot: Any, variables: dict[str, Any], piped: Any) -
         try:
             return FUNCTIONS[name](*arguments)
         except (TypeError, IndexError, KeyError, ValueError) as error:
-            raise InvalidParameter(f"template: error calling {name}: {error}") from None
+            raise TemplateError(f"template: error calling {name}: {error}") from None
     values = _arguments(command, dot, variables)
     return values[0]
 
@@ -236,11 +242,11 @@ def _value(word: str, dot: Any, variables: dict[str, Any]) -> Any:
     if word[0] == "$":
         name, _, path = word.partition(".")
         if name not in variables:
-            raise InvalidParameter(f'template parsing error: undefined variable "{name}"')
+            raise TemplateError(f'template parsing error: undefined variable "{name}"')
         return _walk(variables[name], path)
     if word[0] == ".":
         return _walk(dot, word[1:])
-    raise InvalidParameter(f'template parsing error: function "{word}" not defined')
+    raise TemplateError(f'template parsing error: function "{word}" not defined')
 
 
 def _walk(value: Any, path: str) -> Any:
@@ -248,7 +254,7 @@ def _walk(value: Any, path: str) -> Any:
         if value is None or value is MISSING:
             return MISSING
         if not isinstance(value, dict):
-            raise InvalidParameter(
+            raise TemplateError(
                 f"template: can't evaluate field {name} in type {type(value).__name__}"
             )
         value = value.get(name, MISSING)

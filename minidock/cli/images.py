@@ -7,7 +7,7 @@ import sys
 from typing import Any, BinaryIO
 from urllib.parse import quote
 
-from minidock.cli.flags import Flag, UsageError, parse, usage
+from minidock.cli.flags import Flag, PlainError, need, parse, usage
 from minidock.cli.ps import filters
 from minidock.cli.table import ago, human_size, show
 from minidock.client import Client, print_messages
@@ -17,7 +17,7 @@ FLAGS = {
     "images": [
         Flag("all", "a", "bool", "Show all images"),
         Flag("digests", "", "bool", "Show digests"),
-        Flag("filter", "f", "list", "Filter output based on conditions provided"),
+        Flag("filter", "f", "filter", "Filter output based on conditions provided"),
         Flag("format", "", "string", "Format output using a custom template"),
         Flag("no-trunc", "", "bool", "Don't truncate output"),
         Flag("quiet", "q", "bool", "Only show image IDs"),
@@ -55,6 +55,7 @@ HELP = {
 def run(arguments: list[str]) -> int:
     """``minidock images``."""
     values, rest = parse(arguments, FLAGS["images"])
+    need(rest, "images", 0, 1)
     wanted = [*values["filter"], *(f"reference={name}" for name in rest[:1])]
     found = Client.from_environment().call("GET", f"/images/json?all=0{filters(wanted)}") or []
     rows = [(image, tag) for image in found for tag in image["RepoTags"] or ["<none>:<none>"]]
@@ -93,7 +94,8 @@ def _columns(whole: bool) -> dict[str, Any]:
 # %% load, import
 def load(arguments: list[str]) -> int:
     """``minidock load``."""
-    values, _ = parse(arguments, FLAGS["load"])
+    values, rest = parse(arguments, FLAGS["load"])
+    need(rest, "load", 0, 0)
     with _input(values["input"]) as file:
         print_messages(Client.from_environment().open("POST", "/images/load?quiet=1", upload=file))
     return 0
@@ -102,8 +104,7 @@ def load(arguments: list[str]) -> int:
 def import_(arguments: list[str]) -> int:
     """``minidock import``."""
     values, rest = parse(arguments, FLAGS["import"])
-    if not 1 <= len(rest) <= 2:
-        raise UsageError("'minidock import' requires 1 or 2 arguments")
+    need(rest, "import", 1)
     query = f"fromSrc=-&repo={quote(rest[1] if len(rest) > 1 else '')}&message={quote(values['message'])}"
     query += "".join(f"&changes={quote(change)}" for change in values["change"])
     with _input("" if rest[0] == "-" else rest[0]) as file:
@@ -118,9 +119,9 @@ def _input(path: str) -> BinaryIO:
         try:
             return open(path, "rb")
         except OSError as error:
-            raise MiniDockError(f"open {path}: {(error.strerror or '').lower()}") from None
+            raise PlainError(f"open {path}: {(error.strerror or '').lower()}") from None
     if sys.stdin.isatty():
-        raise UsageError("requested load from stdin, but stdin is empty")
+        raise PlainError("requested load from stdin, but stdin is empty")
     return sys.stdin.buffer
 
 
@@ -128,8 +129,7 @@ def _input(path: str) -> BinaryIO:
 def remove(arguments: list[str]) -> int:
     """``minidock rmi``."""
     values, names = parse(arguments, FLAGS["rmi"])
-    if not names:
-        raise UsageError("'minidock rmi' requires at least 1 argument")
+    need(names, "rmi", 1)
     client, status = Client.from_environment(), 0
     for name in names:
         try:
@@ -145,8 +145,7 @@ def remove(arguments: list[str]) -> int:
 def tag(arguments: list[str]) -> int:
     """``minidock tag``."""
     _, rest = parse(arguments, [])
-    if len(rest) != 2:
-        raise UsageError("'minidock tag' requires 2 arguments")
+    need(rest, "tag", 2, 2)
     Client.from_environment().call("POST", f"/images/{rest[0]}/tag?repo={quote(rest[1])}")
     return 0
 

@@ -7,7 +7,7 @@ import json
 import sys
 from typing import Any
 
-from minidock.cli.flags import Flag, UsageError, parse, usage
+from minidock.cli.flags import Flag, PlainError, need, parse, usage
 from minidock.client import Client
 from minidock.errors import NotFound
 
@@ -32,10 +32,10 @@ PLACES = {"container": "/containers/{}/json", "image": "/images/{}/json", "netwo
 def run(arguments: list[str]) -> int:
     """``minidock inspect``: a container, an image or a network, whichever has the name."""
     values, names = parse(arguments, FLAGS)
-    if not names:
-        raise UsageError("'minidock inspect' requires at least 1 argument")
+    need(names, "inspect", 1)
     if values["type"] and values["type"] not in PLACES:
-        raise UsageError(f'"{values["type"]}" is not a valid value for --type')
+        known = ", ".join(f'"{name}"' for name in PLACES)
+        raise PlainError(f'unknown type: "{values["type"]}": must be one of {known}')
     client = Client.from_environment()
     found, status = [], 0
     for name in names:

@@ -81,7 +81,7 @@ class Execs:
 
     def create(self, container: Container, body: Body) -> str:
         """Describe one; returns its id."""
-        container.must_run()
+        container.must_go_on()
         command = body.get("Cmd") or []
         if not command:
             raise InvalidParameter("No exec command specified")
@@ -106,7 +106,7 @@ class Execs:
         one = self.find(exec_id)
         if one.started:
             raise Conflict(f"exec command {exec_id} is already running or has ended")
-        one.container.must_run()
+        one.container.must_go_on()
         return one
 
     def start(self, exec_id: str, client: socket.socket | None, body: Body, early: bytes) -> None:

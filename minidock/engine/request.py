@@ -14,11 +14,12 @@ worse than none.
 ``daemon/daemon_unix.go``, whose words the messages are.
 """
 
-import os
 import re
 from typing import Any
 
 from minidock.engine import devices, modes, resources, security
+from minidock.engine.limits import check_restart_policy
+from minidock.engine.mounts import mounts
 from minidock.errors import InvalidParameter, NotSupported
 from minidock.images import Image
 
@@ -36,6 +37,7 @@ def complete(body: Body, image: Image) -> tuple[Body, Body]:
     """
     given = {key: value for key, value in body.items() if key not in _NOT_CONFIG}
     config = _merge(given, image)
+    config |= _of_endpoint(body)
     host = {**_HOST_DEFAULTS, **_without_empty(body.get("HostConfig") or {})}
     _check_config(config)
     _check_supported(host)
@@ -43,8 +45,15 @@ def complete(body: Body, image: Image) -> tuple[Body, Body]:
     devices.check(host)
     _check_network(host)
     security.check(host)
-    host["Mounts"] = _mounts(host)
+    host["Mounts"] = mounts(host)
+    for target in body.get("Volumes") or {}:
+        if target not in [mount["Target"] for mount in host["Mounts"]]:
+            raise NotSupported(
+                f"anonymous volumes are not supported by MiniDock: {target} (want /host:/target)"
+            )
     host["Binds"] = host["Binds"] or []
+    if host["Memory"] > 0 and not host["MemorySwap"]:
+        host["MemorySwap"] = 2 * host["Memory"]  # Docker's default: as much swap as memory
     if host["PidsLimit"] in (0, -1):
         host["PidsLimit"] = None
     if not host["LogConfig"].get("Type"):
@@ -128,12 +137,32 @@ def _check_config(config: Body) -> None:
         raise InvalidParameter(
             f"the working directory '{directory}' is invalid, it needs to be an absolute path"
         )
+    if config.get("Healthcheck") and config["Healthcheck"].get("Test") not in (None, [], ["NONE"]):
+        raise NotSupported("--health-cmd is not supported by MiniDock")
     hostname = config["Hostname"]
     if len(hostname) > 63 or (hostname and not _HOSTNAME.match(hostname)):
         raise InvalidParameter(f"invalid hostname format: {hostname}")
     for entry in config["Env"]:
         if entry.startswith("=") or "\0" in entry:
             raise InvalidParameter(f"invalid environment variable: {entry!r}")
+
+
+def _of_endpoint(body: Body) -> Body:
+    """What a client says about its network in ``NetworkingConfig``: of the bridge, only a MAC address."""
+    found: Body = {}
+    endpoints = (body.get("NetworkingConfig") or {}).get("EndpointsConfig") or {}
+    for endpoint in endpoints.values():
+        addresses = (endpoint or {}).get("IPAMConfig") or {}
+        for key, flag in (("IPv4Address", "--ip"), ("IPv6Address", "--ip6")):
+            if addresses.get(key):
+                raise NotSupported(
+                    f"{flag} is not supported by MiniDock: the bridge gives out the addresses"
+                )
+        if addresses.get("LinkLocalIPs"):
+            raise NotSupported("--link-local-ip is not supported by MiniDock")
+        if (endpoint or {}).get("MacAddress"):
+            found["MacAddress"] = endpoint["MacAddress"]
+    return found
 
 
 # %% What the host is asked for
@@ -201,6 +230,7 @@ _REFUSED = {
     "Links": "--link",
     "DeviceRequests": "--gpus",
     "VolumeDriver": "--volume-driver",
+    "Annotations": "--annotation",
 }
 
 
@@ -209,9 +239,10 @@ def _check_supported(host: Body) -> None:
     for name, flag in _REFUSED.items():
         if host.get(name):
             raise NotSupported(f"{flag} is not supported by MiniDock")
-    policy = host["RestartPolicy"].get("Name") or "no"
-    if policy != "no":
-        raise NotSupported(f"restart policy {policy!r} is not supported by MiniDock (only 'no')")
+    if (host.get("Isolation") or "default") != "default":
+        raise InvalidParameter(f"invalid isolation '{host['Isolation']}' on linux")
+    _check_log(host["LogConfig"])
+    check_restart_policy(host["RestartPolicy"])
     if host["Runtime"] not in ("", "minidock"):
         raise InvalidParameter(f"unknown or invalid runtime name: {host['Runtime']}")
     modes.check(host)
@@ -220,6 +251,16 @@ def _check_supported(host: Body) -> None:
             "--storage-opt is supported only for overlay over xfs with 'pquota' mount option, which"
             " MiniDock does not use"
         )
+
+
+def _check_log(log: Body) -> None:
+    driver = log.get("Type") or "json-file"
+    if driver != "json-file":
+        raise InvalidParameter(
+            f"logger: no log driver named '{driver}' is registered (MiniDock has json-file)"
+        )
+    for option in log.get("Config") or {}:
+        raise NotSupported(f"--log-opt {option} is not supported by MiniDock")
 
 
 # %% The network
@@ -233,100 +274,3 @@ def _check_network(host: Body) -> None:
         host["PortBindings"] = {}  # as Docker: published ports are discarded in these modes
     if host["AutoRemove"] and (host["RestartPolicy"].get("Name") or "no") != "no":
         raise InvalidParameter("can't create 'AutoRemove' container with restart policy")
-
-
-# %% Mounts: -v, --mount and --tmpfs become one list
-def _mounts(host: Body) -> list[Body]:
-    """``Binds``, ``Mounts`` and ``Tmpfs`` as one list in the form of the API's ``Mounts``."""
-    mounts = [_bind(text) for text in host["Binds"] or []]
-    mounts += [_mount(entry) for entry in host["Mounts"] or []]
-    mounts += [
-        {"Type": "tmpfs", "Target": target, "Options": options}
-        for target, options in (host["Tmpfs"] or {}).items()
-    ]
-    seen: set[str] = set()
-    for mount in mounts:
-        target = os.path.normpath(mount["Target"])
-        if not target.startswith("/") or target == "/":
-            problem = "must be absolute" if target != "/" else "can't be '/'"
-            raise InvalidParameter(
-                f"invalid mount path: '{mount['Target']}': destination {problem}"
-            )
-        if target in seen:
-            raise InvalidParameter(f"Duplicate mount point: {target}")
-        seen.add(target)
-    return sorted(mounts, key=lambda mount: mount["Target"].count("/"))
-
-
-_BIND_MODES = {
-    "rw",
-    "ro",
-    "z",
-    "Z",
-    "rprivate",
-    "private",
-    "rslave",
-    "slave",
-    "rshared",
-    "shared",
-}
-
-
-def _bind(text: str) -> Body:
-    """``SOURCE:TARGET[:MODE]``; a source that is missing will be made, as Docker does for ``-v``."""
-    source, _, rest = text.partition(":")
-    target, _, mode = rest.partition(":")
-    if not target:
-        raise NotSupported(
-            f"anonymous volumes are not supported by MiniDock: {text} (want /host:/target)"
-        )
-    if not source.startswith("/"):
-        raise NotSupported(
-            f"named volumes are not supported by MiniDock: {text} (want /host:/target)"
-        )
-    words = [word for word in mode.split(",") if word]
-    for word in words:
-        if word not in _BIND_MODES:
-            raise InvalidParameter(f"invalid mode: {mode}")
-    propagation = next((word for word in words if word not in ("rw", "ro", "z", "Z")), "rprivate")
-    return {
-        "Type": "bind",
-        "Source": source,
-        "Target": target,
-        "ReadOnly": "ro" in words,
-        "Mode": mode,
-        "Create": True,
-        "Propagation": propagation,
-    }
-
-
-def _mount(entry: Body) -> Body:
-    """One of ``--mount``; here a missing source is an error, as Docker has it."""
-    kind, source = entry.get("Type"), entry.get("Source", "")
-    if not entry.get("Target"):
-        raise InvalidParameter(
-            f'invalid mount config for type "{kind}": field Target must not be empty'
-        )
-    if kind == "bind":
-        options = entry.get("BindOptions") or {}
-        create = bool(options.get("CreateMountpoint"))
-        if not create and not os.path.exists(source):
-            raise InvalidParameter(
-                f'invalid mount config for type "bind": bind source path does not exist: {source}'
-            )
-        return {
-            "Type": "bind",
-            "Source": source,
-            "Target": entry["Target"],
-            "ReadOnly": bool(entry.get("ReadOnly")),
-            "Create": create,
-            "Propagation": options.get("Propagation") or "rprivate",
-        }
-    if kind == "tmpfs":
-        options = entry.get("TmpfsOptions") or {}
-        words = [f"size={options['SizeBytes']}"] if options.get("SizeBytes") else []
-        words += [f"mode={options['Mode']:o}"] if options.get("Mode") else []
-        return {"Type": "tmpfs", "Target": entry["Target"], "Options": ",".join(words)}
-    raise NotSupported(
-        f"mounts of type {kind!r} are not supported by MiniDock (only bind and tmpfs)"
-    )

@@ -190,8 +190,6 @@ def resources(host: Host, devices: Sequence[oci.DeviceRule]) -> oci.Resources:
 
 def _memory(host: Host) -> oci.Memory | None:
     limit, swap = host["Memory"], host["MemorySwap"]
-    if limit and not swap:
-        swap = 2 * limit  # Docker's default: as much swap as memory
     never_kill = host["OomKillDisable"] and cgroups.hierarchy() is not cgroups.Version.V2
     memory = oci.Memory(
         limit=limit or None,

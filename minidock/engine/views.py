@@ -40,7 +40,7 @@ def inspect(container: Container, bridge: Network, execs: list[str], driver: str
         "HostsPath": str(directory / "hosts"),
         "LogPath": str(directory / "log"),
         "Name": f"/{container.name}",
-        "RestartCount": 0,
+        "RestartCount": int(container.state.get("restarts", 0)),
         "Driver": driver,
         "Platform": "linux",
         "MountLabel": "",
@@ -170,8 +170,12 @@ def summary(container: Container, bridge: Network) -> Body:
 
 def status_text(container: Container) -> str:
     """``Up 3 minutes``, ``Exited (0) 2 hours ago``, ``Created``."""
+    if container.status == "restarting":
+        ago = human_duration(_age(container.state["finished_at"]))
+        return f"Restarting ({container.exit_code}) {ago} ago"
     if container.running:
-        return f"Up {human_duration(_age(container.state['started_at']))}"
+        paused = " (Paused)" if container.status == "paused" else ""
+        return f"Up {human_duration(_age(container.state['started_at']))}{paused}"
     if container.status == "exited":
         ago = human_duration(_age(container.state["finished_at"]))
         return f"Exited ({container.exit_code}) {ago} ago"
