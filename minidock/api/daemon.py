@@ -37,11 +37,16 @@ HEADERS = {
 
 
 # %% The daemon's life
-def serve(paths: Paths, ready_fd: int | None = None, storage_driver: str | None = None) -> None:
+def serve(
+    paths: Paths,
+    ready_fd: int | None = None,
+    storage_driver: str | None = None,
+    userns_remap: str = "",
+) -> None:
     """Serve until SIGTERM or SIGINT. Writes ``ready`` or one line of error to ``ready_fd``."""
     try:
         lock = _lock(paths)
-        engine = Engine(paths, storage_driver)
+        engine = Engine(paths, storage_driver, userns_remap)
         engine.open()
         listener = _listen(paths)
     except (MiniDockError, OSError) as error:

@@ -8,6 +8,7 @@ from minidock.cli.flags import Flag, need, parse, usage
 FLAGS = [
     Flag("ready-fd", "", "int", "", -1),
     Flag("storage-driver", "s", "string", "Storage driver to use (overlay or vfs)"),
+    Flag("userns-remap", "", "string", "User/Group setting for user namespaces"),
 ]
 
 HELP = {"daemon": usage("daemon", "[OPTIONS]", "Run the MiniDock daemon in the foreground", FLAGS)}
@@ -22,5 +23,5 @@ def run(arguments: list[str]) -> int:
     from minidock.paths import Paths
 
     ready = values["ready-fd"] if values["ready-fd"] >= 0 else None
-    serve(Paths.from_environment(), ready, values["storage-driver"] or None)
+    serve(Paths.from_environment(), ready, values["storage-driver"] or None, values["userns-remap"])
     return 0

@@ -25,7 +25,7 @@ from typing import Any
 
 from minidock import __version__, steps, unionfs
 from minidock.engine import logs as log_reader
-from minidock.engine import looking, recovery, request, resources, stats, views
+from minidock.engine import looking, recovery, remap, request, resources, stats, views
 from minidock.engine.attaching import Accept, Wishes, attach
 from minidock.engine.container import Container
 from minidock.engine.copying import Copying
@@ -51,8 +51,11 @@ Filters = dict[str, list[str]]
 class Engine:
     """Everything a client can ask for; safe to call from many threads at once."""
 
-    def __init__(self, paths: Paths, storage_driver: str | None = None) -> None:
+    def __init__(
+        self, paths: Paths, storage_driver: str | None = None, userns_remap: str = ""
+    ) -> None:
         self.paths = paths
+        self.remap = remap.read(userns_remap) if userns_remap else None
         for directory in (
             paths.root,
             paths.run,
@@ -116,6 +119,7 @@ class Engine:
             "Image": image.id,
             "Config": config,
             "HostConfig": host,
+            **remap.check(host, self.remap),
         }
         container = Container(self.paths.containers / container_id, record)
         try:

@@ -74,7 +74,8 @@ def _sysctls(host: dict[str, Any], wanted: dict[str, str]) -> dict[str, str]:
     ours = {}
     if "network" in wanted and not host["NetworkMode"].startswith("container:"):
         ours["net.ipv4.ip_unprivileged_port_start"] = "0"
-        ours["net.ipv4.ping_group_range"] = "0 2147483647"
+        if "user" not in wanted:  # groups that its maps do not have cannot be named
+            ours["net.ipv4.ping_group_range"] = "0 2147483647"
     return {**ours, **host["Sysctls"]}
 
 

@@ -28,7 +28,7 @@ from threading import Thread
 from typing import Any
 
 from minidock import steps
-from minidock.engine import bundle, modes, shm
+from minidock.engine import bundle, modes, remap, shm
 from minidock.engine.cables import Cables, bridged
 from minidock.engine.container import Container
 from minidock.engine.events import Events
@@ -113,21 +113,29 @@ class Lifecycle:
         image = self.images.get(container.record["Image"])
         with steps.step("make sure the layers are there", call="stat(2)", chapter="images"):
             chains = self.images.ensure_layers(image)
-        root = self.driver.mount(chains, container.directory)
-        ports = self.cables.connect(container)
+        with remap.prepare(container, self._userns(container)) as netns:
+            mapped = str(self._userns(container)) if netns else ""
+            root = self.driver.mount(chains, container.directory, mapped)
+            ports = self.cables.connect(container, netns)
         shm.lend(container)
         namespaces = self._namespaces(container, others)
         hostname = self.cables.write_files(container)
+        remap.give(container)
         with steps.step("write the bundle", call="rename(2) config.json", chapter="run") as step:
             spec = bundle.specification(container, root, hostname, namespaces)
             write_json(container.directory / "config.json", encode(spec), durable=False)
             step.undo((container.directory / "config.json").unlink, True)
         self._spawn(container, ports)
 
+    def _userns(self, container: Container) -> Path:
+        return self.paths.run / "userns" / container.id
+
     # %% Namespaces: ours, the host's, or another container's
     def _namespaces(self, container: Container, others: Others) -> dict[str, str | None]:
         host = container.host_config
         kinds: dict[str, str | None] = {"mount": ""}
+        if remap.of(container) is not None:
+            kinds["user"] = str(self._userns(container))
         for kind, key in (
             ("pid", "PidMode"),
             ("ipc", "IpcMode"),
@@ -247,6 +255,7 @@ class Lifecycle:
         """Unmount, disconnect: all of it may have been done already."""
         shm.take_back(container)
         self.driver.unmount(container.directory)
+        remap.release(self._userns(container))
         if bridged(container):
             self.cables.disconnect(container)
         container.endpoint = None

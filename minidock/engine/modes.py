@@ -23,7 +23,7 @@ _MODES = {
     "IpcMode": ("IPC", ("private", "shareable", "none", "host"), True),
     "UTSMode": ("UTS", ("host",), False),
     "CgroupnsMode": ("cgroup namespace", ("private", "host"), False),
-    "UsernsMode": ("USER", ("private", "host"), False),
+    "UsernsMode": ("USER", ("host",), False),
 }
 
 
@@ -35,11 +35,6 @@ def check(host: Host) -> None:
         if value in ("", *allowed) or (sharable and colon and other):
             continue
         raise InvalidParameter(f"invalid {name} mode: {value}")
-    if host["Privileged"] and host["UsernsMode"] == "private":
-        raise InvalidParameter(
-            "privileged mode is incompatible with user namespaces. You must run the container in the"
-            " host namespace when running privileged mode"
-        )
     for name in host["Sysctls"] or {}:
         _check_sysctl(name, host)
 

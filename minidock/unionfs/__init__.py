@@ -135,8 +135,11 @@ class Driver(ABC):
 
     # %% Containers
     @abstractmethod
-    def mount(self, chains: Sequence[str], container_dir: Path) -> Path:
-        """Make the tree of ``chains`` (lowest first) at ``container_dir/rootfs``; returns that path."""
+    def mount(self, chains: Sequence[str], container_dir: Path, userns: str = "") -> Path:
+        """Make the tree of ``chains`` (lowest first) at ``container_dir/rootfs``; returns that path.
+
+        ``userns``: a user namespace by whose id maps the owners of the files are shown.
+        """
 
     def unmount(self, container_dir: Path) -> None:
         """Take the tree away, keep what was written; it may be gone already."""

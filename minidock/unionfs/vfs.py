@@ -27,6 +27,7 @@ from minidock.linux import syscalls
 from minidock.linux.syscalls import Mount
 from minidock.unionfs import Change, Driver
 from minidock.unionfs.archive import Whiteouts, pack, walk, whiteout
+from minidock.unionfs.mapped import mount_mapped
 
 
 # %% Copying trees
@@ -51,7 +52,7 @@ class VfsDriver(Driver):
         if parent is not None:
             copy_tree(self.root / self.directory(parent), new, "--link")
 
-    def mount(self, chains: Sequence[str], container_dir: Path) -> Path:
+    def mount(self, chains: Sequence[str], container_dir: Path, userns: str = "") -> Path:
         """Copy the top layer, the first time; a bind mount makes it look like any other driver's."""
         target, own = container_dir / "rootfs", container_dir / "upper"
         target.mkdir(mode=0o755, exist_ok=True)
@@ -62,8 +63,11 @@ class VfsDriver(Driver):
                 copy_tree(self.root / self.directory(chains[-1]), new, "--reflink=auto")
                 os.rename(new, own)
         with steps.step("mount the copy", call="mount(2) MS_BIND", chapter="unionfs") as step:
-            syscalls.mount(own, target, flags=Mount.BIND)
             step.undo(self.unmount, container_dir)
+            if userns:
+                mount_mapped(own, target, userns)
+            else:
+                syscalls.mount(own, target, flags=Mount.BIND)
         return target
 
     # %% What has changed
