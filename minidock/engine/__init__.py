@@ -355,7 +355,10 @@ class Engine:
         from minidock.engine import system
 
         statuses = [one.status for one in self.roster.all()]
-        return system.info(self.paths, self.driver_name, statuses, len(self.images.list()))
+        found = system.info(self.paths, self.driver_name, statuses, len(self.images.list()))
+        if self.remap is not None:
+            found["SecurityOptions"].append("name=userns")
+        return found
 
 
 # %% Small things

@@ -42,7 +42,6 @@ from minidock.linux.syscalls import Mount, Umount, mount, umount
 from minidock.spec.codec import decode, encode
 from minidock.spec.runtime import IDMapping
 
-
 SUBUID, SUBGID = "/etc/subuid", "/etc/subgid"
 
 

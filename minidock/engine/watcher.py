@@ -18,12 +18,16 @@ from minidock.runtime.sync import Channel
 
 # %% The watcher
 class Watcher:
-    """Calls ``heard(container, event)`` for each message, ``silent(container)`` at the end."""
+    """Calls ``heard(container, event)`` for each message, ``silent(container, monitor)`` at the end.
+
+    ``monitor`` is the pid of the one that has fallen silent: a container that was restarted has
+    another by then.
+    """
 
     def __init__(
         self,
         heard: Callable[[Container, dict[str, Any]], object],
-        silent: Callable[[Container], object],
+        silent: Callable[[Container, int], object],
     ) -> None:
         self._heard = heard
         self._silent = silent
@@ -35,15 +39,15 @@ class Watcher:
 
     def add(self, channel: Channel, container: Container) -> None:
         """Listen to the monitor at the other end of ``channel``."""
-        self._selector.register(channel, selectors.EVENT_READ, (channel, container))
+        monitor = int(container.state.get("monitor", 0))
+        self._selector.register(channel, selectors.EVENT_READ, (channel, container, monitor))
 
     def _run(self) -> None:
         while True:
             for key, _ in self._selector.select():
-                channel, container = key.data
-                self._receive(channel, container)
+                self._receive(*key.data)
 
-    def _receive(self, channel: Channel, container: Container) -> None:
+    def _receive(self, channel: Channel, container: Container, monitor: int) -> None:
         try:
             event, _ = channel.receive()
         except OSError:
@@ -51,6 +55,6 @@ class Watcher:
         if event is None:
             self._selector.unregister(channel)
             channel.close()
-            self._silent(container)
+            self._silent(container, monitor)
         else:
             self._heard(container, event)
