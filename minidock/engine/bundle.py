@@ -98,7 +98,7 @@ def process(container: Container, root: Path, config: dict[str, Any], hostname: 
         capabilities=capability_sets(host, account.user),
         rlimits=resources.rlimits(host),
         no_new_privileges=security.no_new_privileges(host),
-        oom_score_adj=host["OomScoreAdj"],
+        oom_score_adj=resources.oom_score(host),
     )
 
 
@@ -152,8 +152,6 @@ def _ipc_mounts(container: Container, options: tuple[str, ...]) -> list[oci.Moun
     :mod:`.shm`, and bound here.
     """
     mode = container.host_config["IpcMode"]
-    if mode == "host":
-        return [_rbind("/dev/mqueue", "/dev/mqueue"), _rbind("/dev/shm", "/dev/shm")]  # noqa: S108
     mounts = [oci.Mount("/dev/mqueue", "mqueue", "mqueue", ("nosuid", "noexec", "nodev"))]
     if mode == "none":
         return mounts

@@ -1,7 +1,7 @@
 """Limits: from ``--memory`` and its kin to what the cgroup is told.
 
 **Interface:** :func:`check`, :func:`warnings`, :func:`resources`,
-:func:`rlimits`.
+:func:`rlimits`, :func:`oom_score`.
 
 The traps. Docker's numbers have defaults of their own: with ``--memory`` there
 is as much swap again unless ``--memory-swap`` says otherwise, and -1 means
@@ -129,7 +129,7 @@ def warnings(host: Host) -> list[str]:
                 f"ulimit {limit['Name']} is cut to {granted.soft}:{granted.hard}: this host lacks"
                 " CAP_SYS_RESOURCE"
             )
-    if host["OomScoreAdj"] < 0 and not _host_has("CAP_SYS_RESOURCE"):
+    if oom_score(host) is None and host["OomScoreAdj"]:
         found.append(
             "OomScoreAdj discarded: lowering it needs CAP_SYS_RESOURCE, which this host lacks"
         )
@@ -158,6 +158,14 @@ def _host_has(capability: str) -> bool:
 
 
 # %% Limits of single processes
+def oom_score(host: Host) -> int | None:
+    """``--oom-score-adj``; None where it would have to be lowered, and this host may not."""
+    wanted: int = host["OomScoreAdj"]
+    with open("/proc/self/oom_score_adj") as file:
+        ours = int(file.read())
+    return wanted if wanted >= ours or _host_has("CAP_SYS_RESOURCE") else None
+
+
 def rlimits(host: Host) -> tuple[oci.Rlimit, ...]:
     """``--ulimit``, as far as this host can grant it."""
     return tuple(_granted(limit) for limit in host["Ulimits"] or [])

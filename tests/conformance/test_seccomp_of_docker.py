@@ -37,7 +37,13 @@ class Docker:
         self.directory = directory
         self.host = f"unix://{directory}/docker.sock"
         self.process = subprocess.Popen(
-            ["dockerd", "--data-root", str(directory / "data"), "--exec-root", str(directory / "exec")]
+            [
+                "dockerd",
+                "--data-root",
+                str(directory / "data"),
+                "--exec-root",
+                str(directory / "exec"),
+            ]
             + ["-H", self.host, "--pidfile", str(directory / "pid"), "--bridge", "none"]
             + ["--iptables=false"],
             stdout=subprocess.DEVNULL,
@@ -53,7 +59,9 @@ class Docker:
     def filter(self, *options: str) -> Seccomp:
         """What it tells its runtime to filter, for a container with ``options``."""
         name = f"probe{secrets.token_hex(3)}"
-        self.call("run", "-d", "--network", "none", "--name", name, *options, "busybox", "sleep", "99")
+        self.call(
+            "run", "-d", "--network", "none", "--name", name, *options, "busybox", "sleep", "99"
+        )
         container = self.call("inspect", "-f", "{{.Id}}", name)
         (config,) = (self.directory / "exec").glob(f"**/{container}/config.json")
         found = decode(Seccomp, json.loads(config.read_text())["linux"]["seccomp"])

@@ -42,14 +42,24 @@ def through_descriptor(daemon: Daemon, marker: Path, numbers: range) -> list[str
     for number in numbers:
         directory = f"/proc/self/fd/{number}"
         done = daemon.docker(
-            "run", "--rm", "--network", "none", "-w", directory, "busybox", "cat", f"tmp/{marker.name}"
+            "run",
+            "--rm",
+            "--network",
+            "none",
+            "-w",
+            directory,
+            "busybox",
+            "cat",
+            f"tmp/{marker.name}",
         )
         said.append(done.stdout + done.stderr)
     return said
 
 
 def test_a_working_directory_that_is_a_descriptor(daemon: Daemon, marker: Path) -> None:
-    assert not [text for text in through_descriptor(daemon, marker, range(3, 12)) if "the host" in text]
+    assert not [
+        text for text in through_descriptor(daemon, marker, range(3, 12)) if "the host" in text
+    ]
 
 
 def test_the_check_holds_even_with_a_leak(mutant: Callable[[str], Daemon], marker: Path) -> None:
@@ -125,7 +135,10 @@ execute.prctl = lambda *arguments, **more: 0
 def seen_while_executing(daemon: Daemon) -> set[str]:
     """The programs that a container sees in its ``/proc`` while others are executed into it."""
     name = f"watch-{secrets.token_hex(4)}"
-    options = ["--security-opt", "seccomp=unconfined"]  # else CAP_SYS_ADMIN, kept for it, hides us, too
+    options = [
+        "--security-opt",
+        "seccomp=unconfined",
+    ]  # else CAP_SYS_ADMIN, kept for it, hides us, too
     daemon.ok("run", "-d", "--name", name, *options, "busybox", "sh", "-c", WATCH)
     for _ in range(3):
         daemon.ok("exec", name, "true")

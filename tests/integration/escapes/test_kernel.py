@@ -59,11 +59,15 @@ def test_a_node_of_ones_own_making(daemon: Daemon) -> None:
     run = ["run", "--rm"]
     denied = daemon.docker(*run, "busybox", "sh", "-c", script)
     assert "Operation not permitted" in denied.stdout and "read" not in denied.stdout, denied
-    assert "read" in daemon.ok(*run, "--device-cgroup-rule", "b 7:* r", "busybox", "sh", "-c", script)
+    assert "read" in daemon.ok(
+        *run, "--device-cgroup-rule", "b 7:* r", "busybox", "sh", "-c", script
+    )
 
 
 def test_no_node_without_the_capability(daemon: Daemon) -> None:
-    done = daemon.docker("run", "--rm", "--cap-drop", "MKNOD", "busybox", "mknod", "/disk", "b", "7", "0")
+    done = daemon.docker(
+        "run", "--rm", "--cap-drop", "MKNOD", "busybox", "mknod", "/disk", "b", "7", "0"
+    )
     assert "Operation not permitted" in done.stderr
 
 
@@ -159,5 +163,7 @@ def test_no_new_privileges(daemon: Daemon, tmp_path: Path) -> None:
 # %% What privileged grants, and what the host has not got
 def test_privileged_is_what_the_host_has(daemon: Daemon) -> None:
     out = daemon.ok("run", "--rm", "--privileged", "busybox", "grep", "CapEff", "/proc/self/status")
-    ours = next(line for line in Path("/proc/self/status").read_text().splitlines() if "CapBnd" in line)
+    ours = next(
+        line for line in Path("/proc/self/status").read_text().splitlines() if "CapBnd" in line
+    )
     assert out.split()[1] == ours.split()[1]

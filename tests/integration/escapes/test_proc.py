@@ -9,7 +9,9 @@ Make = Callable[..., str]
 
 
 # %% CVE-2023-27561: /proc is a link, so that what is masked is another file than what is read
-ANYWHERE = "from minidock.rootfs import mounts; mounts.check_ordinary_directory = lambda *a, **k: None"
+ANYWHERE = (
+    "from minidock.rootfs import mounts; mounts.check_ordinary_directory = lambda *a, **k: None"
+)
 
 
 def test_proc_that_is_a_link(daemon: Daemon, image: Make) -> None:
@@ -22,7 +24,10 @@ def test_a_link_would_be_followed(mutant: Callable[[str], Daemon], image: Make) 
     one = mutant(ANYWHERE)
     name = image("linked", {"proc": "real"}, to=one)
     script = "/bin/busybox ls /real/self/exe"
-    assert one.ok("run", "--rm", "--network", "host", name, "/bin/sh", "-c", script).strip() == "/real/self/exe"
+    assert (
+        one.ok("run", "--rm", "--network", "host", name, "/bin/sh", "-c", script).strip()
+        == "/real/self/exe"
+    )
 
 
 # %% CVE-2019-16884: a volume over /proc, so that labels and masks go to files of the attacker

@@ -65,7 +65,10 @@ def test_warnings(monkeypatch: pytest.MonkeyPatch) -> None:
     said = resources.warnings(
         host(
             CapAdd=["NET_ADMIN", "ALL"],
-            Ulimits=[{"Name": "nofile", "Soft": 15, "Hard": -1}, {"Name": "core", "Soft": 1, "Hard": 2}],
+            Ulimits=[
+                {"Name": "nofile", "Soft": 15, "Hard": -1},
+                {"Name": "core", "Soft": 1, "Hard": 2},
+            ],
             OomScoreAdj=-1,
             OomKillDisable=True,
             MemorySwappiness=5,
@@ -82,7 +85,9 @@ def test_warnings(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_rules_and_nodes() -> None:
     entry = {"PathOnHost": "/dev/null", "PathInContainer": "/dev/hole", "CgroupPermissions": "r"}
     given = host(Devices=[entry], DeviceCgroupRules=["c 42:* rwm", "b 7:1 r"])
-    assert [(one.path, one.major, one.minor) for one in devices.nodes(given)] == [("/dev/hole", 1, 3)]
+    assert [(one.path, one.major, one.minor) for one in devices.nodes(given)] == [
+        ("/dev/hole", 1, 3)
+    ]
     assert devices.rules(given) == (
         DeviceRule(False),
         DeviceRule(True, "c", 1, 3, "r"),
@@ -123,8 +128,14 @@ def test_devices_that_are_none(tmp_path: Path) -> None:
         ({"CgroupnsMode": "container:x"}, "invalid cgroup namespace mode"),
         ({"Sysctls": {"kernel.panic": "1"}}, "not in a separate kernel namespace"),
         ({"Sysctls": {"kernel.hostname": "x"}}, "use --hostname"),
-        ({"Sysctls": {"net.x": "1"}, "NetworkMode": "host"}, "not allowed in host network namespace"),
-        ({"Sysctls": {"kernel.sem": "1"}, "IpcMode": "host"}, "not allowed in the hosts ipc namespace"),
+        (
+            {"Sysctls": {"net.x": "1"}, "NetworkMode": "host"},
+            "not allowed in host network namespace",
+        ),
+        (
+            {"Sysctls": {"kernel.sem": "1"}, "IpcMode": "host"},
+            "not allowed in the hosts ipc namespace",
+        ),
         ({"Sysctls": {"kernel.domainname": "x"}, "UTSMode": "host"}, "hosts UTS namespace"),
     ],
 )
@@ -134,7 +145,9 @@ def test_modes_that_make_no_sense(given: dict[str, Any], words: str) -> None:
 
 
 def test_modes_that_do() -> None:
-    modes.check(host(PidMode="container:x", IpcMode="shareable", Sysctls={"net.core.somaxconn": "1"}))
+    modes.check(
+        host(PidMode="container:x", IpcMode="shareable", Sysctls={"net.core.somaxconn": "1"})
+    )
 
 
 # %% Security options

@@ -13,7 +13,15 @@ from minidock.seccomp.profile import parse, resolve, version
 from tests.seccomp import data, run
 
 BY_ARGUMENT = {"socket", "clone", "clone3", "personality"}
-BY_MACHINE = {"ptrace", "arch_prctl", "modify_ldt", "breakpoint", "cacheflush", "set_tls", "get_tls"}
+BY_MACHINE = {
+    "ptrace",
+    "arch_prctl",
+    "modify_ldt",
+    "breakpoint",
+    "cacheflush",
+    "set_tls",
+    "get_tls",
+}
 BY_MACHINE |= {"riscv_flush_icache"}
 OF_LATER_LIBRARIES = {"riscv_hwprobe", "uretprobe", "uprobe", "fchroot"}
 
