@@ -21,6 +21,7 @@ COMMANDS = {
     "doctor": ("doctor", "Check whether this host can run containers"),
     "events": ("system", "Get real time events from the daemon"),
     "exec": ("execute", "Execute a command in a running container"),
+    "history": ("images", "Show the history of an image"),
     "images": ("images", "List images"),
     "import": ("images", "Import the contents of a tarball as an image"),
     "info": ("system", "Display system-wide information"),
@@ -64,7 +65,7 @@ GROUPS: dict[str, dict[str, str]] = {
         "remove": "rm",
     },
     "image": {
-        **{name: name for name in "import inspect load tag".split()},
+        **{name: name for name in "history import inspect load tag".split()},
         "list": "images",
         "ls": "images",
         "remove": "rmi",

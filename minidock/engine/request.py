@@ -21,7 +21,7 @@ from minidock.engine import devices, modes, resources, security
 from minidock.engine.limits import check_restart_policy
 from minidock.engine.mounts import mounts
 from minidock.errors import InvalidParameter, NotSupported
-from minidock.images import Image
+from minidock.images.image import Image, container_config
 
 Body = dict[str, Any]
 
@@ -101,7 +101,7 @@ _CONFIG_DEFAULTS: Body = {
 def _merge(given: Body, image: Image) -> Body:
     """What the request leaves open, the image decides; its command goes with its entry point."""
     wanted = {**_CONFIG_DEFAULTS, **_without_null(given)}
-    ours = image.inspect()["Config"]
+    ours = container_config(image)
     if given.get("Entrypoint") in (None, []):
         if not wanted["Cmd"]:
             wanted["Cmd"] = ours.get("Cmd")

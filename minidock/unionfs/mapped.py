@@ -13,7 +13,7 @@ root, who is nobody in these maps, and overlayfs would silently become
 read-only. So the thread that mounts it takes on the file system identity of
 the container's root, and nothing else of it.
 
-**Interface:** :func:`mapped`, :func:`act_as_owner`, :func:`mount_mapped`.
+**Interface:** :func:`mapped`, :func:`act_as_owner`, :func:`bind_mapped`.
 
 **See:** mount_setattr(2) MOUNT_ATTR_IDMAP; Linux
 Documentation/filesystems/idmappings.rst, overlayfs.rst (since Linux 5.19).
@@ -27,7 +27,7 @@ from pathlib import Path
 from minidock import steps
 from minidock.errors import Unavailable
 from minidock.linux.mountapi import Attribute, move_mount, open_tree, set_attributes
-from minidock.linux.syscalls import Umount, capset, permitted_set, setfsid, umount
+from minidock.linux.syscalls import Mount, Umount, capset, mount, permitted_set, setfsid, umount
 
 
 # %% For overlayfs
@@ -71,6 +71,14 @@ def act_as_owner(directory: Path) -> None:
 
 
 # %% One idmapped mount
+def bind_mapped(source: Path, target: Path, userns: str) -> None:
+    """A bind mount, idmapped if there is a user namespace to map by."""
+    if userns:
+        mount_mapped(source, target, userns)
+    else:
+        mount(source, target, flags=Mount.BIND)
+
+
 def mount_mapped(source: Path, target: Path, userns: str) -> None:
     """Mount ``source`` at ``target``, its owners shown by the maps of the user namespace ``userns``."""
     maps = os.open(userns, os.O_RDONLY | os.O_CLOEXEC)

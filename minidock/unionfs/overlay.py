@@ -32,8 +32,9 @@ from minidock import steps
 from minidock.linux import syscalls
 from minidock.linux.syscalls import Clone
 from minidock.unionfs import Change, Driver
-from minidock.unionfs.archive import OPAQUE, Whiteouts, pack, walk, whiteout
-from minidock.unionfs.mapped import act_as_owner, mapped
+from minidock.unionfs.archive import OPAQUE, Whiteouts
+from minidock.unionfs.mapped import act_as_owner, bind_mapped, mapped
+from minidock.unionfs.pack import pack, walk, whiteout
 
 OPAQUE_ATTRIBUTE = "trusted.overlay.opaque"
 
@@ -105,7 +106,10 @@ class OverlayDriver(Driver):
             ) as step,
         ):
             options = f"lowerdir={lower},upperdir={own / 'upper'},workdir={own / 'work'}"
-            self._mount_here(layers, target, options)
+            if chains:
+                self._mount_here(layers, target, options)
+            else:  # an empty image: there is nothing to lay it on, and overlayfs wants something
+                bind_mapped(upper, target, userns)
             step.undo(self.unmount, container_dir)
         return target
 
