@@ -258,8 +258,10 @@ class Client:
         self.open("POST", path, body, headers={"Upgrade": "tcp", "Connection": "Upgrade"})
         connection = self._connection
         assert connection is not None
+        # The head and the first bytes of the stream may have come in one piece: then they are in
+        # the reader's buffer, and the socket has nothing.
         connection.setblocking(False)
-        early = self._reader.peek(1) if _readable(connection) else b""
+        early = self._reader.peek(1)
         early = self._reader.read1(len(early)) if early else b""
         connection.setblocking(True)
         self._connection = None
@@ -269,13 +271,6 @@ class Client:
         """Load the images of the archive at ``path``; what the daemon says is printed."""
         with open(path, "rb") as file:
             print_messages(self.open("POST", "/images/load?quiet=1", upload=file))
-
-
-def _readable(connection: socket.socket) -> bool:
-    try:
-        return bool(connection.recv(1, socket.MSG_PEEK))
-    except BlockingIOError:
-        return False
 
 
 def error_of(status: int, data: bytes) -> MiniDockError:

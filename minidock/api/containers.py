@@ -14,6 +14,7 @@ from minidock.engine import Engine
 from minidock.engine.attaching import Wishes
 from minidock.engine.logs import Selection
 from minidock.errors import InvalidParameter, NotFound
+from minidock.spec.timestamp import parse_moment
 
 RAW, FRAMED = "application/vnd.docker.raw-stream", "application/vnd.docker.multiplexed-stream"
 
@@ -120,8 +121,6 @@ def wait(engine: Engine, request: Request, ref: str) -> Response:
 def logs(engine: Engine, request: Request, ref: str) -> Response:
     """``docker logs``."""
     tail = request.query.get("tail", "all")
-    if tail not in ("all", "") and not tail.lstrip("-").isdigit():
-        raise InvalidParameter(f'invalid value "{tail}" for tail: want "all" or an integer')
     selection = Selection(
         follow=request.flag("follow"),
         stdout=request.flag("stdout"),
@@ -130,7 +129,7 @@ def logs(engine: Engine, request: Request, ref: str) -> Response:
         until=moment(request, "until") or 0.0,
         timestamps=request.flag("timestamps"),
         details=request.flag("details"),
-        tail=None if tail in ("all", "") or tail.startswith("-") else int(tail),
+        tail=int(tail) if tail.isdigit() else None,  # as Docker: what is no number means all
     )
     terminal, pieces = engine.logs(ref, selection)
     return Response(pieces=pieces, content_type=RAW if terminal else FRAMED)
@@ -198,12 +197,24 @@ def stats(engine: Engine, request: Request, ref: str) -> Response:
 # %% Rubbish
 def prune(engine: Engine, request: Request) -> Response:
     """``docker container prune``."""
-    removed = []
-    for entry in engine.list(all=True, limit=0, filters=request.filters(), size=False):
-        if entry["State"] in ("created", "exited"):
+    filters, removed = request.filters(), []
+    for name in filters:
+        if name not in ("label", "until"):
+            raise InvalidParameter(f"invalid filter '{name}'")
+    before = min((_until(text) for text in filters.pop("until", [])), default=time.time() + 1)
+    for entry in engine.list(all=True, limit=0, filters=filters, size=False):
+        if entry["State"] in ("created", "exited") and entry["Created"] <= before:
             engine.remove(entry["Id"], force=False, volumes=False)
             removed.append(entry["Id"])
     return Response(json={"ContainersDeleted": removed, "SpaceReclaimed": 0})
+
+
+def _until(text: str) -> float:
+    """``1h30m`` ago, or seconds since 1970, or a date."""
+    try:
+        return parse_moment(text)
+    except ValueError:
+        raise InvalidParameter(f"invalid value {text!r} for filter until") from None
 
 
 # %% The routes

@@ -124,6 +124,9 @@ def _unknown_flag(word: str) -> str:
 
 
 # %% What can go wrong
+HINT = "\n\nRun 'minidock run --help' for more information"
+
+
 def _guarded(name: str, rest: list[str]) -> int:
     from minidock.cli.flags import HelpAsked, UsageError
     from minidock.errors import MiniDockError
@@ -138,7 +141,8 @@ def _guarded(name: str, rest: list[str]) -> int:
     except UsageError as error:
         return _complain(error, name, module.HELP[name].partition("\n\n")[0])
     except (MiniDockError, OSError) as error:
-        sys.stderr.write(f"{_prefix(name, error)}{error}\n")
+        hint = HINT if name == "run" else ""
+        sys.stderr.write(f"{_prefix(name, error)}{error}{hint}\n")
         return 125 if name == "run" else 1
 
 

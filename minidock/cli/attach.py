@@ -29,9 +29,9 @@ def run(arguments: list[str]) -> int:
     for state, what in (("Paused", "paused"), ("Restarting", "restarting")):
         if known["State"][state]:
             verb = "unpause it first" if state == "Paused" else "wait until it is running"
-            raise PlainError(f"cannot attach to a {what} container, {verb}")
+            raise PlainError(f"You cannot attach to a {what} container, {verb}")
     if not known["State"]["Running"]:
-        raise PlainError("cannot attach to a stopped container, start it first")
+        raise PlainError("You cannot attach to a stopped container, start it first")
     terminal = known["Config"]["Tty"]
     stdin = known["Config"]["OpenStdin"] and not values["no-stdin"]
     keys = streams.detach_keys(values["detach-keys"])

@@ -163,7 +163,7 @@ def start(arguments: list[str]) -> int:
             continue
         print(name, flush=True)
     if failed:
-        raise PlainError(f"failed to start containers: {', '.join(failed)}")
+        raise PlainError(f"Error: failed to start containers: {', '.join(failed)}")
     return 0
 
 
@@ -191,7 +191,13 @@ def rename(arguments: list[str]) -> int:
     """``minidock rename``."""
     _, names = parse(arguments, FLAGS["rename"])
     need(names, "rename", 2, 2)
-    Client.from_environment().call("POST", f"/containers/{names[0]}/rename?name={quote(names[1])}")
+    path = f"/containers/{names[0]}/rename?name={quote(names[1])}"
+    try:
+        Client.from_environment().call("POST", path)
+    except MiniDockError as error:
+        raise PlainError(
+            f"Error response from daemon: {error}\nError: failed to rename container named {names[0]}"
+        ) from None
     return 0
 
 
@@ -229,7 +235,7 @@ def port(arguments: list[str]) -> int:
         return 0
     key = rest[1] if "/" in rest[1] else f"{rest[1]}/tcp"
     if not ports.get(key):
-        raise PlainError(f"no public port '{key}' published for {rest[0]}")
+        raise PlainError(f"Error: No public port '{rest[1]}' published for {rest[0]}")
     for one in ports[key]:
         print(f"{one['HostIp']}:{one['HostPort']}")
     return 0

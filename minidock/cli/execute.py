@@ -8,7 +8,7 @@
 from __future__ import annotations
 
 from minidock.cli import streams
-from minidock.cli.flags import Flag, need, parse, usage
+from minidock.cli.flags import Flag, OptionError, PlainError, need, parse, usage
 from minidock.cli.values import variable
 from minidock.client import Client
 
@@ -65,7 +65,8 @@ def run(arguments: list[str]) -> int:
 
     if not streams.connect(raw, early, terminal, stdin, resized, keys):
         return 0
-    return int(client.call("GET", f"/exec/{made}/json")["ExitCode"] or 0)
+    status = client.call("GET", f"/exec/{made}/json")["ExitCode"]
+    return 1 if status is None else int(status)  # the stream has ended, and nobody knows why
 
 
 def _body(values: Any, command: list[str]) -> dict[str, Any]:
@@ -73,7 +74,10 @@ def _body(values: Any, command: list[str]) -> dict[str, Any]:
     if values["env-file"]:
         from minidock.cli.request import variables_of
 
-        variables = [*variables_of(values["env-file"]), *variables]
+        try:
+            variables = [*variables_of(values["env-file"]), *variables]
+        except OptionError as error:
+            raise PlainError(str(error)) from None
     size = streams.window_size(1) if values["tty"] else (0, 0)
     return {
         "User": values["user"],

@@ -5,8 +5,9 @@ a small language, of which this is what people use with Docker: fields,
 variables, pipelines, ``if``, ``range``, ``with``, and a dozen functions.
 
 The trap is that a missing field prints ``<no value>`` in a map and is an
-error in Go's structures; Docker's clients see both. Here a missing field is
-``<no value>``, and a field of what is no object an error.
+error in Go's structures; Docker's clients see both, and so there are two
+ways to read a template here. A field of what is no object is always an
+error.
 
 **Interface:** :class:`Template`.
 
@@ -91,7 +92,9 @@ def _trimmed(nodes: list[Node]) -> list[Node]:
 class Template:
     """A template, parsed; raises :class:`TemplateError` for one that is none."""
 
-    def __init__(self, text: str) -> None:
+    def __init__(self, text: str, strict: bool = False) -> None:
+        """``strict``: a field that is not there is an error, as in Go's structures."""
+        self._strict = strict
         self._nodes = _split(text)
         self._position = 0
         self._tree = self._block(())
@@ -137,7 +140,7 @@ class Template:
     def render(self, data: Any) -> str:
         """The text for ``data``."""
         out: list[str] = []
-        self._run(self._tree, data, {"$": data}, out)
+        self._run(self._tree, data, {"$": data, "strict": self._strict}, out)
         return "".join(out)
 
     def _run(self, block: list[Any], dot: Any, variables: dict[str, Any], out: list[str]) -> None:
@@ -211,7 +214,7 @@ def _call(command: list[str], dot: Any, variables: dict[str, Any], piped: Any) -
         except (TypeError, IndexError, KeyError, ValueError) as error:
             raise TemplateError(f"template: error calling {name}: {error}") from None
     values = _arguments(command, dot, variables)
-    return values[0]
+    return values[0](*values[1:]) if callable(values[0]) else values[0]
 
 
 def _arguments(command: list[str], dot: Any, variables: dict[str, Any]) -> list[Any]:
@@ -243,13 +246,13 @@ def _value(word: str, dot: Any, variables: dict[str, Any]) -> Any:
         name, _, path = word.partition(".")
         if name not in variables:
             raise TemplateError(f'template parsing error: undefined variable "{name}"')
-        return _walk(variables[name], path)
+        return _walk(variables[name], path, variables["strict"])
     if word[0] == ".":
-        return _walk(dot, word[1:])
+        return _walk(dot, word[1:], variables["strict"])
     raise TemplateError(f'template parsing error: function "{word}" not defined')
 
 
-def _walk(value: Any, path: str) -> Any:
+def _walk(value: Any, path: str, strict: bool) -> Any:
     for name in filter(None, path.split(".")):
         if value is None or value is MISSING:
             return MISSING
@@ -258,6 +261,14 @@ def _walk(value: Any, path: str) -> Any:
                 f"template: can't evaluate field {name} in type {type(value).__name__}"
             )
         value = value.get(name, MISSING)
+        # A field begins with a capital letter; what does not is a key of a map, and may be absent.
+        if value is MISSING and strict and name[0].isupper():
+            error = TemplateError(
+                f'template parsing error: template: executing "" at <.{path}>:'
+                f' map has no entry for key "{name}"'
+            )
+            error.status = 1
+            raise error
     return value
 
 

@@ -13,7 +13,7 @@ from minidock.cli.progress import show_progress
 from minidock.cli.ps import filters
 from minidock.cli.table import ago, human_size, local_time, show
 from minidock.client import Client, print_messages
-from minidock.errors import MiniDockError
+from minidock.errors import MiniDockError, NotFound
 
 FLAGS = {
     "images": [
@@ -211,16 +211,29 @@ def remove(arguments: list[str]) -> int:
                     print(f"{word}: {what}")
         except MiniDockError as error:
             sys.stderr.write(f"Error response from daemon: {error}\n")
-            status = 1
-    return status
+            status |= not (values["force"] and isinstance(error, NotFound))
+    return int(status)
 
 
 def tag(arguments: list[str]) -> int:
     """``minidock tag``."""
     _, rest = parse(arguments, [])
     need(rest, "tag", 2, 2)
+    _check_reference(rest[1])
     Client.from_environment().call("POST", f"/images/{rest[0]}/tag?repo={quote(rest[1])}")
     return 0
+
+
+def _check_reference(text: str) -> None:
+    from minidock.errors import InvalidParameter
+    from minidock.spec import reference
+
+    try:
+        reference.parse(text)
+    except InvalidParameter as error:
+        raise PlainError(
+            f'Error parsing reference: "{text}" is not a valid repository/tag: {error}'
+        ) from None
 
 
 COMMANDS = {

@@ -41,8 +41,9 @@ def run(arguments: list[str]) -> int:
     for name in names:
         entry = _find(client, name, values["type"], values["size"])
         if entry is None:
-            sys.stderr.write(f"Error: No such object: {name}\n")
             status = 1
+            if not values["type"]:
+                sys.stderr.write(f"Error: No such object: {name}\n")
         else:
             found.append(entry)
     _show(found, values["format"])
@@ -53,8 +54,9 @@ def _find(client: Client, name: str, kind: str, size: bool) -> Any:
     for path in [PLACES[kind]] if kind else PLACES.values():
         try:
             return client.call("GET", path.format(name) + ("?size=1" if size else ""))
-        except NotFound:
-            continue
+        except NotFound as error:
+            if kind:
+                sys.stderr.write(f"Error response from daemon: {error}\n")
     return None
 
 
@@ -68,6 +70,6 @@ def _show(found: list[Any], template: str) -> None:
         return
     from minidock.cli.gotemplate import Template
 
-    compiled = Template(template)
+    compiled = Template(template, strict=True)
     for entry in found:
         print(compiled.render(entry))

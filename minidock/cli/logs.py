@@ -3,7 +3,6 @@
 **Interface:** :func:`run`.
 """
 
-import time
 from urllib.parse import quote
 
 from minidock.cli.flags import Flag, PlainError, need, parse, usage
@@ -45,27 +44,12 @@ def run(arguments: list[str]) -> int:
 
 
 # %% Moments
-UNITS = {"s": 1, "m": 60, "h": 3600}
-
-
 def moment(text: str, name: str = "since") -> str:
     """Seconds since 1970: from such a number, a date, or a length of time before now."""
-    if text.replace(".", "", 1).isdigit():
-        return text
-    if text[-1:] in UNITS:
-        total, number = 0.0, ""
-        for letter in text:
-            if letter in UNITS and number:
-                total += float(number) * UNITS[letter]
-                number = ""
-            else:
-                number += letter
-        if not number:
-            return f"{time.time() - total:.9f}"
-    from datetime import datetime
+    from minidock.spec.timestamp import parse_moment
 
     try:
-        return f"{datetime.fromisoformat(text.replace('Z', '+00:00')).timestamp():.9f}"
+        return f"{parse_moment(text):.9f}"
     except ValueError:
         raise PlainError(
             f'invalid value for "{name}": failed to parse value as time or duration: "{text}"'

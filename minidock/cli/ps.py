@@ -80,6 +80,8 @@ def columns(whole: bool) -> dict[str, Any]:
             lambda one: ",".join(f"{k}={v}" for k, v in (one["Labels"] or {}).items()),
         ),
         "Mounts": ("MOUNTS", lambda one: ",".join(m.get("Source", "") for m in one["Mounts"])),
+        "Label": ("", lambda one: lambda name: (one["Labels"] or {}).get(name, "")),
+        "LocalVolumes": ("LOCAL VOLUMES", lambda one: "0"),
         "Networks": ("NETWORKS", lambda one: ",".join(one["NetworkSettings"]["Networks"])),
         "Size": ("SIZE", lambda one: _size(one)),
     }

@@ -16,6 +16,7 @@ import os
 import sys
 import threading
 
+from minidock.cli import HINT
 from minidock.cli.explain import explained
 from minidock.cli.flags import Flag, PlainError, need, parse, usage
 from minidock.cli.options import OPTIONS
@@ -148,7 +149,7 @@ def attached(client: Client, container: str, wishes: dict[str, Any]) -> int:
         _start(client, container)
     except MiniDockError as error:
         raw.close()
-        sys.stderr.write(f"minidock: Error response from daemon: {error}\n")
+        sys.stderr.write(f"minidock: Error response from daemon: {error}{HINT}\n")
         return status_of(str(error))
 
     def resized() -> None:

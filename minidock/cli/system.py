@@ -97,7 +97,7 @@ def _templated(value: Any, template: str) -> int:
         return 0
     from minidock.cli.gotemplate import Template
 
-    print(Template(template).render(value))
+    print(Template(template, strict=True).render(value))
     return 0
 
 

@@ -28,6 +28,7 @@ from minidock.engine import bundle
 from minidock.engine.container import Container
 from minidock.engine.lifecycle import Lifecycle
 from minidock.engine.monitors import ask
+from minidock.engine.request import merge_environment
 from minidock.errors import (
     CommandNotExecutable,
     CommandNotFound,
@@ -162,7 +163,7 @@ class Execs:
             "Tty": bool(asked.get("Tty")),
             "User": asked.get("User") or config["User"],
             "WorkingDir": asked.get("WorkingDir") or config["WorkingDir"],
-            "Env": [*config["Env"], *(asked.get("Env") or [])],
+            "Env": merge_environment(config["Env"], asked.get("Env") or []),
         }
         own = read_json(container.directory / "config.json")
         spec = decode(oci.Spec, own)
@@ -238,7 +239,7 @@ class Execs:
 def _status_of(error: Exception) -> int:
     if isinstance(error, CommandNotFound):
         return 127
-    return 126 if isinstance(error, CommandNotExecutable) else 128
+    return 126 if isinstance(error, (CommandNotExecutable, InvalidParameter)) else 128
 
 
 def _say(client: socket.socket, terminal: bool, text: str) -> None:

@@ -316,12 +316,12 @@ class Lifecycle:
     def pause(self, container: Container, frozen: bool) -> None:
         """Stop its processes where they are, or let them go on: the monitor does it, and writes it down."""
         with container.lock:
-            if not container.running:
+            if not container.running and frozen:
                 raise Conflict(f"Container {container.id} is not running")
             if container.status == "restarting":
                 container.must_go_on()
             if frozen and container.status == "paused":
-                raise Conflict(f"Container {container.name} is already paused")
+                raise Conflict(f"Container {container.id} is already paused")
             if not frozen and container.status != "paused":
                 raise Conflict(f"Container {container.id} is not paused")
             answer = ask(container, {"request": "pause", "frozen": frozen})

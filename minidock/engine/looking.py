@@ -68,9 +68,10 @@ def _is_file_or_parent(path: str, container: Container, needed: set[str]) -> boo
 def sizes(container: Container, images: Images, driver: Driver) -> Body:
     """``SizeRw`` and ``SizeRootFs``: what it wrote, and that with its image."""
     image = images.get(container.record["Image"])
-    written = sum(
-        (container.directory / "rootfs").joinpath(change.path.lstrip("/")).lstat().st_size
+    changed = [
+        container.directory / "rootfs" / change.path.lstrip("/")
         for change in driver.changes(image.chains, container.directory)
         if change.kind != "D" and container.running
-    )
+    ]
+    written = sum(path.lstat().st_size for path in changed if path.is_symlink() or path.is_file())
     return {"SizeRw": written, "SizeRootFs": written + image.size}

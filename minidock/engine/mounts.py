@@ -29,10 +29,16 @@ def mounts(host: Body) -> list[Body]:
     for mount in found:
         target = os.path.normpath(mount["Target"])
         if not target.startswith("/") or target == "/":
-            problem = "must be absolute" if target != "/" else "can't be '/'"
-            raise InvalidParameter(
-                f"invalid mount path: '{mount['Target']}': destination {problem}"
-            )
+            problem = f"invalid mount path: '{mount['Target']}' mount path must be absolute"
+            if target == "/":
+                problem = "invalid specification: destination can't be '/'"
+            if mount["Type"] == "bind" and "Mode" in mount:
+                text = f"{mount['Source']}:{mount['Target']}"
+                raise InvalidParameter(
+                    f"invalid volume specification: '{text}': invalid mount config for type"
+                    f' "bind": {problem}'
+                )
+            raise InvalidParameter(problem)
         if target in seen:
             raise InvalidParameter(f"Duplicate mount point: {target}")
         seen.add(target)

@@ -14,12 +14,12 @@ worse than none.
 ``daemon/daemon_unix.go``, whose words the messages are.
 """
 
-import re
 from typing import Any
 
 from minidock.engine import devices, modes, resources, security
 from minidock.engine.limits import check_restart_policy
 from minidock.engine.mounts import mounts
+from minidock.engine.signals import signal_number
 from minidock.errors import InvalidParameter, NotSupported
 from minidock.images.image import Image, container_config
 
@@ -111,7 +111,7 @@ def _merge(given: Body, image: Image) -> Body:
     for name in ("User", "WorkingDir", "StopSignal"):
         if not wanted.get(name) and ours.get(name):
             wanted[name] = ours[name]
-    wanted["Env"] = _merge_environment(ours.get("Env") or [], wanted["Env"])
+    wanted["Env"] = merge_environment(ours.get("Env") or [], wanted["Env"])
     wanted["Labels"] = {**(ours.get("Labels") or {}), **wanted["Labels"]}
     exposed = {**(ours.get("ExposedPorts") or {}), **(wanted.get("ExposedPorts") or {})}
     if exposed:
@@ -119,14 +119,14 @@ def _merge(given: Body, image: Image) -> Body:
     return wanted
 
 
-def _merge_environment(ours: list[str], given: list[str]) -> list[str]:
+def merge_environment(ours: list[str], given: list[str]) -> list[str]:
     """The image's variables, overridden; ``NAME`` without ``=`` takes one away."""
     merged = {entry.partition("=")[0]: entry for entry in (*ours, *given)}
     return [entry for entry in merged.values() if "=" in entry]
 
 
 # %% Checking it
-_HOSTNAME = re.compile(r"[a-zA-Z0-9]([a-zA-Z0-9_.-]*[a-zA-Z0-9])?\Z")
+LONGEST_HOSTNAME = 64  # the kernel's limit (uname(2)); what it is made of is nobody's business
 
 
 def _check_config(config: Body) -> None:
@@ -140,8 +140,10 @@ def _check_config(config: Body) -> None:
     if config.get("Healthcheck") and config["Healthcheck"].get("Test") not in (None, [], ["NONE"]):
         raise NotSupported("--health-cmd is not supported by MiniDock")
     hostname = config["Hostname"]
-    if len(hostname) > 63 or (hostname and not _HOSTNAME.match(hostname)):
+    if len(hostname) > LONGEST_HOSTNAME:
         raise InvalidParameter(f"invalid hostname format: {hostname}")
+    if config.get("StopSignal"):
+        signal_number(config["StopSignal"])
     for entry in config["Env"]:
         if entry.startswith("=") or "\0" in entry:
             raise InvalidParameter(f"invalid environment variable: {entry!r}")

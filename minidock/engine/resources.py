@@ -21,6 +21,7 @@ from typing import Any
 
 from minidock import cgroups
 from minidock.capabilities import NUMBERS, host_bounding_set
+from minidock.engine.limits import check_set
 from minidock.errors import InvalidParameter
 from minidock.spec import resources as disks
 from minidock.spec import runtime as oci
@@ -52,9 +53,13 @@ def _check_memory(host: Host) -> None:
     if memory < 0:
         raise InvalidParameter(f"invalid memory limit: {memory}")
     if swap > 0 and not memory:
-        raise InvalidParameter("You should always set the Memory limit when using Memoryswap limit")
+        raise InvalidParameter(
+            "You should always set the Memory limit when using Memoryswap limit, see usage"
+        )
     if 0 < swap < memory:
-        raise InvalidParameter("Minimum memoryswap limit should be larger than memory limit")
+        raise InvalidParameter(
+            "Minimum memoryswap limit should be larger than memory limit, see usage"
+        )
     if 0 < reservation < MINIMUM_MEMORY:
         raise InvalidParameter("Minimum memory reservation allowed is 6MB")
     if memory and reservation > memory:
@@ -78,16 +83,17 @@ def _check_processors(host: Host) -> None:
         raise InvalidParameter(
             f"range of CPUs is from 0.01 to {cpus}.00, as there are only {cpus} CPUs available"
         )
-    if nano and (period or quota):
-        raise InvalidParameter(
-            "Conflicting options: Nano CPUs and CPU Period/Quota cannot both be set"
-        )
+    for value, what in ((period, "CPU Period"), (quota, "CPU Quota")):
+        if nano and value:
+            raise InvalidParameter(f"Conflicting options: Nano CPUs and {what} cannot both be set")
     if period and not 1000 <= period <= 1000000:
         raise InvalidParameter(
             "CPU cfs period can not be less than 1ms (i.e. 1000) or larger than 1s (i.e. 1000000)"
         )
     if 0 < quota < 1000:
         raise InvalidParameter("CPU cfs quota can not be less than 1ms (i.e. 1000)")
+    for kind in ("cpus", "mems"):
+        check_set(kind, host[f"Cpuset{kind.title()}"])
     runtime, real_period = host["CpuRealtimeRuntime"], host["CpuRealtimePeriod"]
     if real_period and runtime > real_period:
         raise InvalidParameter("cpu real-time runtime cannot be higher than cpu real-time period")

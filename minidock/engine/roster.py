@@ -88,7 +88,10 @@ class Roster:
                 raise InvalidParameter(
                     "Renaming a container with the same name as its current name"
                 )
-            container.record["Name"] = self.take_name(container.id, name)
+            try:
+                container.record["Name"] = self.take_name(container.id, name)
+            except (Conflict, InvalidParameter) as error:
+                raise type(error)(f"Error when allocating new name: {error}") from None
             container.save()
             with self._lock:
                 self._names.pop(old, None)

@@ -170,7 +170,8 @@ def _become_program(
             process.take_terminal(slave, spec)
         else:
             process.take_stdio(order.stdio)
-        process.run(process.prepare(spec, filtered), spec, order.preserve_fds, filtered)
+        program = process.prepare(spec, filtered, make_directory=False)
+        process.run(program, spec, order.preserve_fds, filtered)
     except BaseException as error:  # noqa: BLE001 (as above)
         channel.send(describe(error))
     finally:

@@ -184,7 +184,7 @@ def set_label(profile: str) -> None:
 PR_SET_NO_NEW_PRIVS = 38
 
 
-def become_process(process: Process, keep: int = 0) -> None:
+def become_process(process: Process, keep: int = 0, make_directory: bool = True) -> None:
     """Limits, ceiling, directory, user: everything about the process but its program."""
     limit(process.rlimits)
     if process.scheduler is not None or process.io_priority is not None:
@@ -192,7 +192,8 @@ def become_process(process: Process, keep: int = 0) -> None:
     if process.apparmor_profile:
         set_label(process.apparmor_profile)
     give_stdio_to(process.user.uid)
-    _make_directory(process.cwd)
+    if make_directory:
+        _make_directory(process.cwd)
     if process.capabilities is not None:
         capabilities.lower_the_ceiling(process.capabilities)
     if process.no_new_privileges:
@@ -218,7 +219,9 @@ def _change_directory(cwd: str) -> None:
     try:
         os.chdir(cwd)
     except OSError as error:
-        raise InvalidParameter(f'chdir to cwd ("{cwd}"): {error.strerror}') from None
+        raise InvalidParameter(
+            f'chdir to cwd ("{cwd}"): {(error.strerror or "").lower()}'
+        ) from None
     try:
         outside = not os.getcwd().startswith("/")
     except FileNotFoundError:  # the kernel says "(unreachable)", which the C library turns into this
@@ -336,16 +339,20 @@ def path_of(process: Process) -> str:
     return ""
 
 
-def prepare(process: Process, filtered: seccomp.Filter | None = None) -> str:
+def prepare(
+    process: Process, filtered: seccomp.Filter | None = None, make_directory: bool = True
+) -> str:
     """Become what ``process`` says and find its program; returns its path.
 
-    Loading a filter needs CAP_SYS_ADMIN or a promise never to gain privileges:
-    without the promise, a program with the set-user-id bit could be lied to.
+    ``make_directory``: a working directory that is missing is made (not so for an exec). Loading a
+    filter needs CAP_SYS_ADMIN or a promise never to gain privileges: without the promise, a program
+    with the set-user-id bit could be lied to.
     """
     if not process.args:
         raise InvalidParameter("no command specified")
     admin = filtered is not None and not process.no_new_privileges
-    become_process(process, capabilities.mask(["CAP_SYS_ADMIN"]) if admin else 0)
+    keep = capabilities.mask(["CAP_SYS_ADMIN"]) if admin else 0
+    become_process(process, keep, make_directory)
     with steps.step(
         "find the program", call="stat(2)", chapter="container", command=process.args[0]
     ):

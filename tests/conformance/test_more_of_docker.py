@@ -455,3 +455,95 @@ def test_attach_shows_what_comes(daemon: Daemon) -> None:
         done.returncode == 1
         and "cannot attach to a stopped container, start it first" in done.stderr
     )
+
+
+def test_the_first_bytes_of_a_stream_are_never_lost(daemon: Daemon) -> None:
+    """They may come in one piece with the head of the answer: a failed exec says all at once."""
+    daemon.ok("run", "-d", "--name", "box", "busybox", "sleep", "100")
+    for _ in range(15):
+        done = daemon.minidock("exec", "-u", "nonesuch", "box", "id")
+        assert (done.returncode, "unable to find user nonesuch" in done.stdout) == (126, True)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "status", "out", "words"),
+    [
+        (["ps", "-a", "--format", '{{.Label "tier"}} {{.Command}}'], 0, "front \"sh -c 'sleep 100'\"\n", ""),
+        (["ps", "-a", "--format", "{{.Nope}}"], 1, "", "failed to execute template"),
+        (["ps", "-a", "--format", "{{.Names"], 1, "", "failed to parse template"),
+        (["inspect", "-f", "{{.Nope}}", "box"], 1, "", 'map has no entry for key "Nope"'),
+        (["inspect", "-f", "{{.Config.Labels.nope}}", "box"], 0, "<no value>\n", ""),
+        (["inspect", "--type", "image", "box"], 1, "[]\n", "No such image: box:latest"),
+        (["ps", "--filter", "status=nonsense"], 1, "", "invalid filter 'status=nonsense'"),
+        (["exec", "-w", "/nowhere", "box", "pwd"], 126, "", ""),
+        (["exec", "-e", "A=b", "-e", "NOT_SET", "box", "sh", "-c", "echo $A"], 0, "b\n", ""),
+        (["exec", "--env-file", "/nonesuch", "box", "true"], 1, "", "open /nonesuch: no such file"),
+        (["port", "box", "80"], 1, "", "Error: No public port '80' published for box"),
+        (["rename", "box", "box"], 1, "", "Error: failed to rename container named box"),
+        (["start", "nonesuch"], 1, "", "Error: failed to start containers: nonesuch"),
+        (["rm", "-f", "nonesuch"], 0, "", "No such container: nonesuch"),
+        (["rm", "nonesuch"], 1, "", "No such container: nonesuch"),
+        (["rmi", "-f", "nonesuch"], 0, "", "No such image: nonesuch:latest"),
+        (["tag", "busybox", "BAD"], 1, "", 'Error parsing reference: "BAD" is not a valid'),
+        (["logs", "--tail", "x", "box"], 0, "", ""),
+        (["logs", "--since", "nonsense", "box"], 1, "", "failed to parse value as time or duration"),
+        (["update", "box"], 1, "", "you must provide one or more flags when using this command"),
+        (["run", "--rm", "busybox", "nonesuch"], 127, "", "Run 'minidock run --help' for more"),
+        (["run", "--rm", "--cpuset-cpus", "9999", "busybox"], 125, "", "Requested CPUs are not available"),
+        (["run", "--rm", "--stop-signal", "NONSENSE", "busybox"], 125, "", "Invalid signal: NONSENSE"),
+        (["run", "--rm", "-v", "/a:b", "busybox"], 125, "", "mount path must be absolute"),
+        (["run", "--rm", "-v", "/b", "busybox"], 125, "", "anonymous volumes are not supported"),
+        (["run", "--rm", "--gpus", "all", "busybox"], 125, "", "--gpus is not supported"),
+        (["run", "--rm", "--ip", "10.0.0.9", "busybox"], 125, "", "--ip is not supported"),
+        (["run", "--rm", "--health-cmd", "true", "busybox"], 125, "", "--health-cmd is not supported"),
+        (["run", "--rm", "--log-driver", "syslog", "busybox"], 125, "", "no log driver named 'syslog'"),
+        (["run", "--rm", "--log-opt", "max-size=1m", "busybox"], 125, "", "--log-opt max-size is not"),
+        (["container", "prune", "-f", "--filter", "nonsense=x"], 1, "", "invalid filter 'nonsense'"),
+        (["container", "prune", "-f", "--filter", "until=1h"], 0, "Total reclaimed space: 0B\n", ""),
+    ],
+)  # fmt: skip
+def test_words_and_status_as_dockers(
+    daemon: Daemon, arguments: list[str], status: int, out: str, words: str
+) -> None:
+    """Found by running the same lines with docker against dockerd 20.10, side by side."""
+    label = ["--label", "tier=front"]
+    daemon.ok("run", "-d", "--name", "box", *label, "busybox", "sh", "-c", "sleep 100")
+    done = daemon.minidock(*arguments)
+    assert done.returncode == status and words in done.stderr, done
+    assert done.stdout == out or status == 126, done
+    assert "Traceback" not in done.stderr
+
+
+def test_a_mac_address_is_kept(daemon: Daemon) -> None:
+    for run in (daemon.docker, daemon.minidock):
+        done = run(
+            "run",
+            "--rm",
+            "--mac-address",
+            "02:42:0a:01:02:03",
+            "busybox",
+            "ip",
+            "link",
+            "show",
+            "eth0",
+        )
+        assert "02:42:0a:01:02:03" in done.stdout, done
+
+
+def test_detach_keys(daemon: Daemon) -> None:
+    import sys
+
+    from tests.conformance.test_docker_cli import run_in_terminal
+
+    os.environ.update(
+        {name: daemon.environment[name] for name in ("MINIDOCK_RUN", "MINIDOCK_ROOT")}
+    )
+    ours = [sys.executable, "-m", "minidock", "run", "-it", "--name", "left"]
+    try:
+        for keys, typed in (([], b"\x10\x11"), (["--detach-keys", "ctrl-a,x"], b"\x01x")):
+            status, _ = run_in_terminal([*ours, *keys, "busybox", "sh"], [(b"#", typed)])
+            assert status == 0 and inspect(daemon, "left")["State"]["Running"]
+            daemon.ok("rm", "-f", "left")
+    finally:
+        for name in ("MINIDOCK_RUN", "MINIDOCK_ROOT"):
+            del os.environ[name]
