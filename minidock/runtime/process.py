@@ -170,17 +170,19 @@ def become_process(process: Process) -> None:
     if process.apparmor_profile:
         set_label(process.apparmor_profile)
     give_stdio_to(process.user.uid)
-    _make_directory(process.cwd)
+    there = _change_directory(process.cwd, last_try=False)
     if process.capabilities is not None:
         capabilities.lower_the_ceiling(process.capabilities)
     if process.no_new_privileges:
         prctl(PR_SET_NO_NEW_PRIVS, 1, name="PR_SET_NO_NEW_PRIVS")
     os.umask(0o022 if process.user.umask is None else process.user.umask)
     capabilities.become(process.user, process.capabilities)
-    _change_directory(process.cwd)
+    if not there:
+        _change_directory(process.cwd)
 
 
-def _make_directory(cwd: str) -> None:
+def make_directory(cwd: str) -> None:
+    """A container's working directory is made if it is missing."""
     if not cwd.startswith("/"):
         raise InvalidParameter(f"the working directory '{cwd}' is invalid, it needs to be absolute")
     try:
@@ -192,13 +194,20 @@ def _make_directory(cwd: str) -> None:
             raise
 
 
-def _change_directory(cwd: str) -> None:
+def _change_directory(cwd: str, last_try: bool = True) -> bool:
+    """Once with all the rights we have, and if that was not enough, as the user."""
     try:
         os.chdir(cwd)
     except OSError as error:
-        raise InvalidParameter(f'chdir to cwd ("{cwd}"): {error.strerror}') from None
+        if not last_try and error.errno in (errno.EACCES, errno.EPERM):
+            return False
+        reason = (error.strerror or "").lower()
+        raise InvalidParameter(
+            f'chdir to cwd ("{cwd}") set in config.json failed: {reason}'
+        ) from None
     if not os.getcwd().startswith("/"):
         raise InvalidParameter(f"the working directory {cwd} is outside the container's root")
+    return True
 
 
 # %% Finding the program
