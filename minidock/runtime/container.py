@@ -171,6 +171,7 @@ def _make_first(
     helper = syscalls.clone(Clone.PARENT if wishes.sibling else Clone(0))
     if helper == 0:
         _help(spec, child, theirs, steps.export())
+    theirs.close()  # or we would never see that the helper has died
     pid = _hear_helper(ours, helper)
     with suppress(ChildProcessError):  # a sibling is for our parent to bury
         os.waitpid(helper, 0)

@@ -170,7 +170,7 @@ def _become_program(
             process.take_terminal(slave, spec)
         else:
             process.take_stdio(order.stdio)
-        program = process.prepare(spec, filtered, make_directory=False)
+        program = process.prepare(spec, filtered)
         process.run(program, spec, order.preserve_fds, filtered)
     except BaseException as error:  # noqa: BLE001 (as above)
         channel.send(describe(error))

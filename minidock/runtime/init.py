@@ -134,6 +134,7 @@ def _build(work: Work, channel: Channel) -> None:
     if namespaces.has_new(wanted, "network"):
         namespaces.bring_loopback_up()
     _furnish(work, channel)
+    process.make_directory(work.process.cwd)
     _set_names(spec)
     _set_sysctls(spec.linux.sysctl)
     if work.process.terminal:

@@ -75,12 +75,25 @@ def create(store: Store, order: Order, warn: Warn) -> tuple[Entry, Container]:
     text, spec = read_bundle(order.bundle)
     validation.check_cgroup_driver(order.systemd_cgroup, spec.linux.cgroups_path)
     validation.check(spec, order.bundle)
+    _check_cgroup(cgroups.open(runtime.cgroup_path(spec, order.container_id)))
     spec = _with_environment(spec, order.environment)
     with steps.transaction():
         with steps.step("write down the container", call="mkdir(2)", chapter="runtime") as step:
             entry = store.create(order.container_id, text, _first_state(order, spec))
             step.undo(_undo_create, store, entry, spec, warn)
         return _make(entry, order, spec)
+
+
+def _check_cgroup(cgroup: cgroups.Cgroup) -> None:
+    """A cgroup that is there already must be nobody's: at the end all that is in it will be killed.
+
+    And in a frozen one our child would stand still before it could say anything.
+    """
+    there = cgroup.everybody()
+    if there:
+        raise Conflict(f"container's cgroup is not empty: {len(there)} process(es) found")
+    if cgroup.frozen():
+        raise Conflict("container's cgroup unexpectedly frozen")
 
 
 def _with_environment(spec: Spec, more: tuple[str, ...]) -> Spec:

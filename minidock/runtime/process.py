@@ -184,7 +184,7 @@ def set_label(profile: str) -> None:
 PR_SET_NO_NEW_PRIVS = 38
 
 
-def become_process(process: Process, keep: int = 0, make_directory: bool = True) -> None:
+def become_process(process: Process, keep: int = 0) -> None:
     """Limits, ceiling, directory, user: everything about the process but its program."""
     limit(process.rlimits)
     if process.scheduler is not None or process.io_priority is not None:
@@ -192,18 +192,19 @@ def become_process(process: Process, keep: int = 0, make_directory: bool = True)
     if process.apparmor_profile:
         set_label(process.apparmor_profile)
     give_stdio_to(process.user.uid)
-    if make_directory:
-        _make_directory(process.cwd)
+    there = _change_directory(process.cwd, last_try=False)
     if process.capabilities is not None:
         capabilities.lower_the_ceiling(process.capabilities)
     if process.no_new_privileges:
         prctl(PR_SET_NO_NEW_PRIVS, 1, name="PR_SET_NO_NEW_PRIVS")
     os.umask(0o022 if process.user.umask is None else process.user.umask)
     capabilities.become(process.user, process.capabilities, keep)
-    _change_directory(process.cwd)
+    if not there:
+        _change_directory(process.cwd)
 
 
-def _make_directory(cwd: str) -> None:
+def make_directory(cwd: str) -> None:
+    """A container's working directory is made if it is missing."""
     if not cwd.startswith("/"):
         raise InvalidParameter(f"the working directory '{cwd}' is invalid, it needs to be absolute")
     try:
@@ -215,12 +216,16 @@ def _make_directory(cwd: str) -> None:
             raise
 
 
-def _change_directory(cwd: str) -> None:
+def _change_directory(cwd: str, last_try: bool = True) -> bool:
+    """Once with all the rights we have, and if that was not enough, as the user."""
     try:
         os.chdir(cwd)
     except OSError as error:
+        if not last_try and error.errno in (errno.EACCES, errno.EPERM):
+            return False
+        reason = (error.strerror or "").lower()
         raise InvalidParameter(
-            f'chdir to cwd ("{cwd}"): {(error.strerror or "").lower()}'
+            f'chdir to cwd ("{cwd}") set in config.json failed: {reason}'
         ) from None
     try:
         outside = not os.getcwd().startswith("/")
@@ -228,6 +233,7 @@ def _change_directory(cwd: str) -> None:
         outside = True
     if outside:
         raise InvalidParameter(f"the working directory {cwd} is outside the container's root")
+    return True
 
 
 # %% Finding the program
@@ -339,20 +345,17 @@ def path_of(process: Process) -> str:
     return ""
 
 
-def prepare(
-    process: Process, filtered: seccomp.Filter | None = None, make_directory: bool = True
-) -> str:
+def prepare(process: Process, filtered: seccomp.Filter | None = None) -> str:
     """Become what ``process`` says and find its program; returns its path.
 
-    ``make_directory``: a working directory that is missing is made (not so for an exec). Loading a
-    filter needs CAP_SYS_ADMIN or a promise never to gain privileges: without the promise, a program
-    with the set-user-id bit could be lied to.
+    Loading a filter needs CAP_SYS_ADMIN or a promise never to gain privileges:
+    without the promise, a program with the set-user-id bit could be lied to.
     """
     if not process.args:
         raise InvalidParameter("no command specified")
     admin = filtered is not None and not process.no_new_privileges
     keep = capabilities.mask(["CAP_SYS_ADMIN"]) if admin else 0
-    become_process(process, keep, make_directory)
+    become_process(process, keep)
     with steps.step(
         "find the program", call="stat(2)", chapter="container", command=process.args[0]
     ):

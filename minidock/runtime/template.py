@@ -12,6 +12,7 @@ people's scripts edit that.
 import os
 from typing import Any
 
+from minidock import cgroups
 from minidock.rootfs.hiding import MASKED_PATHS, READONLY_PATHS
 
 Document = dict[str, Any]
@@ -21,7 +22,9 @@ Document = dict[str, Any]
 def standard() -> Document:
     """The configuration of ``spec``."""
     held = ["CAP_AUDIT_WRITE", "CAP_KILL", "CAP_NET_BIND_SERVICE"]
-    kinds = ["pid", "network", "ipc", "uts", "mount", "cgroup"]
+    kinds = ["pid", "network", "ipc", "uts", "mount"]
+    if cgroups.hierarchy() is cgroups.Version.V2:  # as runc does: version 1 shows the host's tree
+        kinds.append("cgroup")
     return {
         "ociVersion": "1.2.0",
         "process": {

@@ -59,6 +59,12 @@ GLOBALS = [
 
 
 # %% Running one
+def program() -> str:
+    """What we were called by: callers that link us to another name see that name."""
+    name = os.path.basename(sys.argv[0])
+    return name if name not in ("minidock", "__main__.py") else "minidock-runtime"
+
+
 def main(arguments: list[str] | None = None) -> int:
     """Run the command on the command line; returns the exit status."""
     given = sys.argv[1:] if arguments is None else arguments
@@ -100,21 +106,21 @@ def _guarded(name: str, module: object, call: Call) -> int:
     from minidock.errors import MiniDockError
 
     if {"--help", "-h"} & set(call.words[:1]):
-        print(f"NAME:\n   minidock-runtime {name} - {COMMANDS[name][1]}")
+        print(f"NAME:\n   {program()} {name} - {COMMANDS[name][1]}")
         return 0
     try:
         return int(getattr(module, FUNCTIONS.get(name, name))(call))
     except (MiniDockError, OSError) as error:
         prefix = PREFIXES.get(name, "")
-        call.log.error(f"{prefix}{error}")
+        call.log.error(f"{prefix.format(program())}{error}")
         return 255 if name == "exec" else 1
 
 
 FUNCTIONS = {"exec": "execute", "list": "list_"}  # what Python has other uses for
 
 PREFIXES = {
-    "create": "minidock-runtime create failed: ",
-    "run": "minidock-runtime run failed: ",
+    "create": "{} create failed: ",
+    "run": "{} run failed: ",
     "exec": "exec failed: ",
 }
 
@@ -143,7 +149,7 @@ class Call:
                 words = f"requires a minimum of {least} argument(s)"
             else:
                 words = f"requires a maximum of {most} argument(s)"
-            raise UsageError(f'minidock-runtime: "{self.name}" {words}')
+            raise UsageError(f'{program()}: "{self.name}" {words}')
         return values, rest
 
     @property
@@ -200,10 +206,10 @@ class Log:
 def _help() -> str:
     lines = [
         "NAME:",
-        "   minidock-runtime - Open Container Initiative runtime",
+        f"   {program()} - Open Container Initiative runtime",
         "",
         "USAGE:",
-        "   minidock-runtime [global options] command [command options] [arguments...]",
+        f"   {program()} [global options] command [command options] [arguments...]",
         "",
         "COMMANDS:",
         *(f"   {name:<10} {about}" for name, (_, about) in COMMANDS.items()),

@@ -9,7 +9,7 @@ import json
 import os
 
 from minidock.cli.flags import Flag
-from minidock.cli.runtime import Call
+from minidock.cli.runtime import Call, program
 from minidock.errors import Conflict
 
 
@@ -50,7 +50,7 @@ def version() -> int:
     from minidock import __version__
     from minidock.runtime.features import SPECIFICATION
 
-    print(f"minidock-runtime version {__version__}")
+    print(f"{program()} version {__version__}")
     print(f"spec: {SPECIFICATION}")
     print(f"python: {platform.python_version()}")
     return 0

@@ -29,11 +29,11 @@ def check_terminal(terminal: bool, detach: bool, console_socket: str) -> None:
     """A terminal must end somewhere: here, or at the socket; and a socket is for a terminal."""
     if detach and terminal and not console_socket:
         raise InvalidParameter(
-            "cannot allocate tty if minidock-runtime will detach without setting console socket"
+            "cannot allocate tty if runc will detach without setting console socket"
         )
     if (not detach or not terminal) and console_socket:
         raise InvalidParameter(
-            "cannot use console socket if minidock-runtime will not detach or allocate tty"
+            "cannot use console socket if runc will not detach or allocate tty"
         )
 
 
