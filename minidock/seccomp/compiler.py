@@ -121,12 +121,13 @@ def _ranges_of(code: Assembler, one: Architecture, profile: Seccomp, default: in
     for number, several in sorted(rules.items()):
         place = _decide(code, one, several, default) if several[0].conditions else None
         ranges += [Range(number, several[0].action, place), Range(number + 1, default)]
-    if default & 0xFFFF0000 == ERRNO:
-        ranges.append(Range(_newest(one, profile) + 1, ERRNO | errno.ENOSYS))
+    newest = _newest(one, profile)
+    if default & 0xFFFF0000 == ERRNO and newest is not None:
+        ranges.append(Range(newest + 1, ERRNO | errno.ENOSYS))
     return ranges
 
 
-def _newest(one: Architecture, profile: Seccomp) -> int:
+def _newest(one: Architecture, profile: Seccomp) -> int | None:
     """The highest number that the profile names: its author cannot have known a later call.
 
     Such a call must seem not to exist (ENOSYS), as on an older kernel: then the C library uses
@@ -134,7 +135,7 @@ def _newest(one: Architecture, profile: Seccomp) -> int:
     """
     known = names.numbers(one.name)
     named = {name for entry in profile.syscalls for name in entry.names}
-    return max((known[name] for name in named if name in known), default=0xFFFFFFFF - 1)
+    return max((known[name] for name in named if name in known), default=None)
 
 
 def _joined(ranges: Sequence[Range]) -> list[Range]:
@@ -182,8 +183,10 @@ def _by_number(
         if action == default:
             continue
         for name in entry.names:
-            for number, conditions in _alternatives(one, known, name, entry.args):
+            for number, conditions in _alternatives(known, name, entry.args):
                 rules.setdefault(number, []).append(Rule(action, conditions))
+            if one.name == "SCMP_ARCH_X86":
+                _add_hidden(rules, known, name, Rule(action, entry.args), default)
     for number, several in rules.items():
         always = [rule for rule in several if not rule.conditions]
         rules[number] = always[:1] or several
@@ -191,9 +194,9 @@ def _by_number(
 
 
 def _alternatives(
-    one: Architecture, known: dict[str, int], name: str, conditions: tuple[Argument, ...]
+    known: dict[str, int], name: str, conditions: tuple[Argument, ...]
 ) -> list[tuple[int, tuple[Argument, ...]]]:
-    """All that a rule for ``name`` means: its number, and the call that it may be hidden in.
+    """The number of ``name``, if the architecture has it, and each set of conditions for it.
 
     Two conditions on the *same* argument are alternatives, as in runc.
     """
@@ -201,12 +204,26 @@ def _alternatives(
     several = [conditions]
     if len(set(indices)) < len(indices):
         several = [(condition,) for condition in conditions]
-    found = [(known[name], each) for each in several] if name in known else []
-    if one.name == "SCMP_ARCH_X86" and not conditions:  # its arguments are out of our sight
-        for outer, inner in names.MULTIPLEXED.items():
-            if name in inner:
-                found.append((known[outer], (Argument(0, inner[name], "SCMP_CMP_EQ"),)))
-    return found
+    return [(known[name], each) for each in several] if name in known else []
+
+
+def _add_hidden(
+    rules: dict[int, list[Rule]], known: dict[str, int], name: str, rule: Rule, default: int
+) -> None:
+    """The same for ``name`` inside ``socketcall`` or ``ipc``.
+
+    The real arguments are in memory there, out of our sight. So a rule with conditions is taken
+    without them if it is stricter than the default, and not at all if it is not.
+    """
+    for outer, inner in names.MULTIPLEXED.items():
+        if name in inner and (not rule.conditions or _stricter(rule.action, default)):
+            hidden = Rule(rule.action, (Argument(0, inner[name], "SCMP_CMP_EQ"),))
+            rules.setdefault(known[outer], []).append(hidden)
+
+
+def _stricter(one: int, other: int) -> bool:
+    """The kernel's own order, for several filters: as signed numbers, the lower counts."""
+    return (one & 0xFFFF0000 ^ 0x80000000) < (other & 0xFFFF0000 ^ 0x80000000)
 
 
 # %% Rules with conditions

@@ -93,7 +93,7 @@ def test_disks(daemon: Daemon) -> None:
 def test_limits_that_are_refused(daemon: Daemon) -> None:
     assert "not a block device" in refused(daemon, "--device-read-bps /dev/null:1mb")
     assert "supported only for overlay over xfs" in refused(daemon, "--storage-opt size=1g")
-    assert "cpus are not available" in refused(daemon, "--cpuset-cpus 4000")
+    assert "CPUs are not available" in refused(daemon, "--cpuset-cpus 4000")
 
 
 # %% Of the single process

@@ -22,7 +22,7 @@ rootfs.pivot = leaky
 
 NO_CHECK = """
 from minidock.runtime import process
-process._change_directory = os.chdir
+process._change_directory = lambda cwd, last_try=True: os.chdir(cwd) is None
 """
 
 

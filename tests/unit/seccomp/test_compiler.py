@@ -43,8 +43,9 @@ def profiles(draw: st.DrawFn, rules_per_call: int = 1) -> Seccomp:
     families = (["SCMP_ARCH_X86_64", "SCMP_ARCH_X86", "SCMP_ARCH_X32"], ["SCMP_ARCH_AARCH64"])
     family = draw(st.sampled_from(families))
     chosen = draw(st.lists(st.sampled_from(family), min_size=1, unique=True))
+    hidden = {name for inner in names.MULTIPLEXED.values() for name in inner}  # see the next test
     rules = [
-        Syscall((name,), other, None, each)
+        Syscall((name,), other, None, () if name in hidden else each)
         for name in draw(st.lists(st.sampled_from(CALLS), unique=True))
         if all(name in names.numbers(one) for one in chosen)
         for each in draw(st.lists(one_per_argument, min_size=1, max_size=rules_per_call))
@@ -175,6 +176,23 @@ def test_a_socket_inside_socketcall() -> None:
     assert run(program, data(known["socket"], x86)) == ERRNO | 97
 
 
+def test_a_conditional_socket_inside_socketcall() -> None:
+    """Its arguments cannot be seen, so the stricter verdict holds. (libseccomp looks at a wrong one.)"""
+    x86, known = names.ARCHITECTURES["SCMP_ARCH_X86"].token, names.numbers("SCMP_ARCH_X86")
+    alg = (Argument(0, 38, "SCMP_CMP_EQ"),)
+    chosen = ("SCMP_ARCH_X86",)
+    for default, action, wanted in (
+        ("SCMP_ACT_ALLOW", "SCMP_ACT_ERRNO", ERRNO | errno.EPERM),
+        ("SCMP_ACT_KILL_PROCESS", "SCMP_ACT_ALLOW", 0x80000000),
+    ):
+        rules = (Syscall(("socket",), action, None, alg),)
+        program = compile_filter(Seccomp(default, None, chosen, None, "", "", rules))
+        assert run(program, data(known["socketcall"], x86, [1])) == wanted
+        assert run(program, data(known["socket"], x86, [38])) != run(
+            program, data(known["socket"], x86, [2])
+        )
+
+
 def test_two_conditions_on_one_argument_are_alternatives() -> None:
     two = tuple(Argument(0, value, "SCMP_CMP_EQ") for value in (3, 5))
     rules = (Syscall(("close",), "SCMP_ACT_ALLOW", None, two),)
@@ -216,3 +234,10 @@ def test_refused(profile: Seccomp, words: str) -> None:
 def test_every_instruction_is_eight_bytes() -> None:
     program = compile_filter(Seccomp("SCMP_ACT_ALLOW", None, ("SCMP_ARCH_X86_64",)))
     assert len(program) % struct.calcsize("=HBBI") == 0
+
+
+def test_a_profile_without_rules() -> None:
+    program = compile_filter(Seccomp("SCMP_ACT_ERRNO", 13, ("SCMP_ARCH_X86_64",)))
+    for number in (0, 5000, 0xFFFFFFFF):
+        assert run(program, data(number, X86_64)) == ERRNO | 13
+    assert run(program, data(0x40000000, X86_64)) == KILL_THREAD
