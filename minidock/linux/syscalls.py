@@ -57,7 +57,6 @@ _COMMON = {  # calls newer than 2019 have the same number everywhere
     "pidfd_open": 434,
     "close_range": 436,
     "openat2": 437,
-    "pidfd_getfd": 438,
     "mount_setattr": 442,
 }
 
@@ -285,21 +284,6 @@ def capset(effective: int, permitted: int, inheritable: int) -> None:
     _check(_libc.capset(ctypes.byref(header), halves), "capset(2)")
 
 
-def permitted_set() -> int:
-    """The capabilities that the calling thread may make effective, as a mask."""
-    with open("/proc/thread-self/status") as status:
-        line = next(line for line in status if line.startswith("CapPrm:"))
-    return int(line.split()[1], 16)
-
-
-def setfsid(uid: int, gid: int) -> None:
-    """As whom the calling thread makes files; setfsuid(2) reports no error, so look afterwards."""
-    _libc.setfsgid(ctypes.c_uint(gid))
-    _libc.setfsuid(ctypes.c_uint(uid))
-    if (_libc.setfsuid(ctypes.c_int(-1)), _libc.setfsgid(ctypes.c_int(-1))) != (uid, gid):
-        raise OSError(errno_module.EPERM, f"setfsuid(2) {uid}: {os.strerror(errno_module.EPERM)}")
-
-
 # %% A filter for system calls, and the last call before it counts
 SECCOMP_SET_MODE_FILTER = 1
 
@@ -348,11 +332,6 @@ def execute_filtered(
 
 def _strings(values: Sequence[str]) -> "ctypes.Array[ctypes.c_char_p]":
     return (ctypes.c_char_p * (len(values) + 1))(*(os.fsencode(one) for one in values), None)
-
-
-def pidfd_getfd(pidfd: int, number: int) -> int:
-    """A duplicate of the descriptor ``number`` of another process."""
-    return raw("pidfd_getfd", ctypes.c_int(pidfd), ctypes.c_int(number), ctypes.c_uint(0))
 
 
 # %% Watching a file grow

@@ -229,7 +229,9 @@ def _change_directory(cwd: str, last_try: bool = True) -> bool:
         ) from None
     try:
         outside = not os.getcwd().startswith("/")
-    except FileNotFoundError:  # the kernel says "(unreachable)", which the C library turns into this
+    except (
+        FileNotFoundError
+    ):  # the kernel says "(unreachable)", which the C library turns into this
         outside = True
     if outside:
         raise InvalidParameter(f"the working directory {cwd} is outside the container's root")

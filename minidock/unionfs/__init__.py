@@ -36,6 +36,7 @@ from minidock.linux import syscalls
 from minidock.linux.syscalls import Umount
 from minidock.paths import read_json, write_json
 from minidock.unionfs.archive import Whiteouts, extract
+from minidock.unionfs.mapped import detach
 
 
 # %% What a container has changed
@@ -186,6 +187,7 @@ class Driver(ABC):
         """Take the tree away, keep what was written; it may be gone already."""
         with suppress(OSError):
             syscalls.umount(container_dir / "rootfs", Umount.DETACH)
+        detach(container_dir)
 
     def remove(self, container_dir: Path) -> None:
         """Forget what was written, too."""

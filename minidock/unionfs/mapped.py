@@ -13,7 +13,7 @@ root, who is nobody in these maps, and overlayfs would silently become
 read-only. So the thread that mounts it takes on the file system identity of
 the container's root, and nothing else of it.
 
-**Interface:** :func:`mapped`, :func:`act_as_owner`, :func:`bind_mapped`.
+**Interface:** :func:`mapped`, :func:`detach`, :func:`act_as_owner`, :func:`bind_mapped`.
 
 **See:** mount_setattr(2) MOUNT_ATTR_IDMAP; Linux
 Documentation/filesystems/idmappings.rst, overlayfs.rst (since Linux 5.19).
@@ -21,13 +21,16 @@ Documentation/filesystems/idmappings.rst, overlayfs.rst (since Linux 5.19).
 
 import os
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from minidock import steps
 from minidock.errors import Unavailable
+from minidock.linux.identity import act_in_files_as
 from minidock.linux.mountapi import Attribute, move_mount, open_tree, set_attributes
-from minidock.linux.syscalls import Mount, Umount, capset, mount, permitted_set, setfsid, umount
+from minidock.linux.syscalls import Mount, Umount, mount, umount
+
+PLACES = ("layers.mapped", "own.mapped")  # in the container's directory, for that moment
 
 
 # %% For overlayfs
@@ -37,37 +40,32 @@ def mapped(layers: Path, own: Path, userns: str) -> Iterator[tuple[Path, Path]]:
     if not userns:
         yield layers, own
         return
-    with ExitStack() as way_back:
-        clones = []
-        for name, source in (("layers.mapped", layers), ("own.mapped", own)):
-            place = own / name
-            place.mkdir(mode=0o700, exist_ok=True)
-            way_back.callback(place.rmdir)
-            way_back.callback(_detach, place)
+    try:
+        for name, source in zip(PLACES, (layers, own), strict=True):
+            (own / name).mkdir(mode=0o700, exist_ok=True)
             with steps.step(
-                f"map the ids of {source.name}", call="mount_setattr(2)", chapter="unionfs"
+                f"map the ids of {name}", call="mount_setattr(2)", chapter="unionfs", source=source
             ):
-                mount_mapped(source, place, userns)
-            clones.append(place)
-        yield clones[0], clones[1]
+                mount_mapped(source, own / name, userns)
+        yield own / PLACES[0], own / PLACES[1]
+    finally:
+        detach(own)
 
 
-def _detach(place: Path) -> None:
-    with suppress(OSError):
-        umount(place, Umount.DETACH)
+def detach(own: Path) -> None:
+    """Take the clones away; also those that a daemon that was killed has left."""
+    for name in PLACES:
+        with suppress(OSError):
+            umount(own / name, Umount.DETACH)
+        with suppress(FileNotFoundError):
+            (own / name).rmdir()
 
 
 def act_as_owner(directory: Path) -> None:
-    """From now on this *thread* makes files as the owner of ``directory``, with its rights as before.
-
-    A change of the id away from root takes some capabilities out of the
-    effective set; they are still permitted, and put back.
-    """
+    """From now on this *thread* makes files as the owner of ``directory``."""
     owner = os.stat(directory)
     if (owner.st_uid, owner.st_gid) != (0, 0):
-        setfsid(owner.st_uid, owner.st_gid)
-        all_of_them = permitted_set()
-        capset(all_of_them, all_of_them, 0)
+        act_in_files_as(owner.st_uid, owner.st_gid)
 
 
 # %% One idmapped mount

@@ -1,6 +1,9 @@
 """``--userns-remap`` on the real kernel: root in there is nobody out here."""
 
+import contextlib
+import http.client
 import os
+import secrets
 import subprocess
 import sys
 import tempfile
@@ -10,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from tests.conformance.conftest import Daemon, archive, wait_until_quiet
+from tests.integration.faults.test_every_step import call
 
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="needs root")
 
@@ -146,6 +150,32 @@ def test_refused(remapped: Remapped, option: str, words: str) -> None:
 
 def test_info_says_so(remapped: Remapped) -> None:
     assert "name=userns" in remapped.ok("info", "-f", "{{.SecurityOptions}}")
+
+
+@pytest.mark.parametrize("how", ["fail", "kill"])
+def test_a_start_that_breaks_leaves_nothing(remapped: Remapped, how: str) -> None:
+    remapped.remove_everything()
+    steps = ["make the user namespace", "take an address", "mount the layers"]
+    if remapped.driver == "overlay":
+        steps += ["map the ids of layers.mapped", "map the ids of own.mapped"]
+    else:
+        steps[2] = "mount the copy"
+    for step in steps:
+        name = f"broken-{secrets.token_hex(3)}"
+        remapped.ok("create", "--name", name, "busybox", "true")
+        fault = {"X-MiniDock-Trace": name, "X-MiniDock-Fault": f"{how}={step}"}
+        with contextlib.suppress(OSError, http.client.HTTPException):
+            status, answer = call(remapped, "POST", f"/containers/{name}/start", None, fault)
+            assert status == 500 and "injected fault" in answer["message"]
+        if how == "kill":
+            assert remapped.process is not None and remapped.process.wait(10) == -9
+            remapped.start()
+        remapped.ok("rm", "-f", name)
+        assert list((remapped.directory / "run" / "userns").iterdir()) == [], step
+        assert "/containers/" not in "".join(
+            line for line in Path("/proc/self/mountinfo").read_text().splitlines()
+            if str(remapped.directory) in line
+        ), step  # fmt: skip
 
 
 def test_nothing_is_left(remapped: Remapped) -> None:
