@@ -25,8 +25,8 @@ from minidock.spec.codec import encode
 Body = dict[str, Any]
 
 LIMITS = (
-    "BlkioWeight CpuPeriod CpuQuota CpuRealtimePeriod CpuRealtimeRuntime CpuShares CpusetCpus CpusetMems Memory MemoryReservation MemorySwap"
-    " NanoCpus PidsLimit"
+    "BlkioWeight CpuPeriod CpuQuota CpuRealtimePeriod CpuRealtimeRuntime CpuShares CpusetCpus"
+    " CpusetMems Memory MemoryReservation MemorySwap NanoCpus PidsLimit"
 ).split()
 
 

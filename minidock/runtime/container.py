@@ -16,6 +16,7 @@ death: the child waits on the same channel and goes when it closes.
 """
 
 import os
+import select
 import signal
 from collections.abc import Callable
 from contextlib import suppress
@@ -211,10 +212,14 @@ def _help(
 
 
 def _hear_helper(channel: Channel, helper: int) -> int:
-    """Steps, and then the pid of what it made."""
+    """Steps, and then the pid of what it made.
+
+    The first process holds the channel open, too, so the end of the stream does not tell that the
+    helper has died; its own end does.
+    """
     with steps.step("hear the pid", call="recvmsg(2)", chapter="namespaces") as step:
         while True:
-            message, _ = channel.receive()
+            message, _ = channel.receive() if _speaks(channel, helper) else (None, [])
             if message is None:
                 raise Unavailable("the helper died before it had made the first process")
             if "step" in message:
@@ -224,6 +229,19 @@ def _hear_helper(channel: Channel, helper: int) -> int:
             else:
                 step.undo(end, message["pid"])
                 return int(message["pid"])
+
+
+def _speaks(channel: Channel, helper: int) -> bool:
+    """Wait until there is something to receive, or the helper is gone and there never will be."""
+    try:
+        life = os.pidfd_open(helper)
+    except ProcessLookupError:  # gone, and buried; what it had to say may still wait for us
+        return bool(select.select([channel], [], [], 0)[0])
+    try:
+        ready, _, _ = select.select([channel.fileno(), life], [], [])
+        return channel.fileno() in ready or bool(select.select([channel], [], [], 0)[0])
+    finally:
+        os.close(life)
 
 
 # %% Listening to the child

@@ -144,7 +144,7 @@ def _addresses(daemon: Daemon) -> list[str]:
 
 
 def _elements(daemon: Daemon) -> list[str]:
-    rules = subprocess.run(["nft", "list", "ruleset"], capture_output=True, text=True, check=False)
+    rules = subprocess.run(["nft", "list", "table", "ip", daemon.bridge], capture_output=True, text=True, check=False)
     return [line for line in rules.stdout.splitlines() if "elements" in line and ": 10." in line]
 
 
