@@ -17,7 +17,7 @@ BIN = Path(sys.executable).parent
 nox.options.default_venv_backend = "none"
 nox.options.sessions = ["lint", "types", "imports", "book", "tests"]
 
-SOURCES = ["minidock", "tests", "tools", "noxfile.py"]
+SOURCES = ["minidock", "labs", "tests", "tools", "noxfile.py"]
 
 
 def run(session: nox.Session, program: str, *arguments: str) -> None:
@@ -30,7 +30,7 @@ def lint(session: nox.Session) -> None:
     """Style: ruff and codespell."""
     run(session, "ruff", "check", *SOURCES)
     run(session, "ruff", "format", "--check", *SOURCES)
-    run(session, "codespell", "minidock", "tests", "tools", "chapters", "docs", "README.md")
+    run(session, "codespell", "minidock", "labs", "tests", "tools", "chapters", "docs", "README.md")
 
 
 @nox.session
@@ -59,6 +59,19 @@ def tests(session: nox.Session) -> None:
 
 
 @nox.session
+def labs(session: nox.Session) -> None:
+    """The labs' graders: stubs fail, the engine passes, wrong answers hear why (part of tests)."""
+    run(session, "pytest", "tests/labs", "tests/unit/labs", *session.posargs)
+
+
+@nox.session
 def bench(session: nox.Session) -> None:
     """Benchmarks, side by side with dockerd where it is installed."""
     run(session, "python", "-m", "tests.bench", *session.posargs)
+    run(session, "python", "-m", "tests.bench.registry", *session.posargs)
+
+
+@nox.session
+def distribution(session: nox.Session) -> None:
+    """The OCI distribution suite against our registry and Debian's: nox -s distribution -- SUITE."""
+    run(session, "python", "-m", "tests.conformance.distribution_suite", *session.posargs)

@@ -119,7 +119,7 @@ class Lifecycle:
             ports = self.cables.connect(container, netns)
         shm.lend(container)
         namespaces = self._namespaces(container, others)
-        hostname = self.cables.write_files(container)
+        hostname = self.cables.write_files(container, _joined(container, others))
         remap.give(container)
         with steps.step("write the bundle", call="rename(2) config.json", chapter="run") as step:
             spec = bundle.specification(container, root, hostname, namespaces)
@@ -222,7 +222,7 @@ class Lifecycle:
         """An exec is over; whoever keeps the execs replaces this."""
 
     def _silent(self, container: Container, monitor: int) -> None:
-        """The monitor is gone. If it has not said good-bye, it was killed."""
+        """That monitor is gone. If it has not said good-bye, it was killed."""
         Thread(target=self.orphaned, args=(container, monitor), daemon=True).start()
 
     def ended(self, container: Container, state: dict[str, Any]) -> None:
@@ -358,6 +358,12 @@ class Lifecycle:
 
 
 # %% Small decisions
+def _joined(container: Container, others: Others) -> Container | None:
+    """The container whose network it joins, if any."""
+    kind, _, name = container.host_config["NetworkMode"].partition(":")
+    return others(name) if kind == "container" else None
+
+
 def _status_of(error: BaseException) -> int:
     """The exit status that ``inspect`` shows for a container that could not start."""
     if isinstance(error, CommandNotFound):

@@ -4,7 +4,9 @@
 
 The trap: a selector must be changed by the thread that sleeps in it, or it
 may sleep on. epoll(7) is an exception that may be relied on: a descriptor
-added by another thread wakes the sleeper.
+added by another thread wakes the sleeper. The other trap: a monitor may hang
+up after the next run of its container has begun, with another monitor; so
+its process id is remembered with its channel.
 """
 
 import selectors
