@@ -14,6 +14,7 @@ cpusets.rst, devices.rst, pids.rst, freezer-subsystem.rst),
 Documentation/scheduler/sched-bwc.rst.
 """
 
+import errno
 import os
 from contextlib import suppress
 
@@ -61,7 +62,7 @@ class V1Cgroup(Cgroup):
     def apply(self, resources: Resources) -> None:
         """Set the limits, controller by controller."""
         if resources.unified:
-            raise Unavailable("linux.resources.unified needs cgroup v2; this host has v1")
+            raise Unavailable("invalid configuration: cannot use unified on cgroup v1")
         if resources.memory is not None:
             _limit_memory(self._directory("memory", "a memory limit"), resources.memory)
         if resources.cpu is not None:
@@ -76,17 +77,18 @@ class V1Cgroup(Cgroup):
     # %% Processors
     def _limit_cpu(self, cpu: CPU) -> None:
         """Shares are a weight; quota is microseconds per period; cpus and mems are lists."""
-        scheduler = (
-            ("shares", cpu.shares),
-            ("cfs_period_us", cpu.period),
-            ("cfs_quota_us", cpu.quota),
-        )
-        for name, number in scheduler:
-            if number is not None:
-                write(
-                    f"{self._directory('cpu', 'a processor limit')}/cpu.{name}",
-                    str(number),
-                )
+        if cpu.shares is not None:
+            self._write_cpu("shares", cpu.shares)
+        parts = [("cfs_period_us", cpu.period), ("cfs_quota_us", cpu.quota)]
+        given = [(name, number) for name, number in parts if number is not None]
+        try:
+            for name, number in given:
+                self._write_cpu(name, number)
+        except OSError as error:  # together they would do, but one of them must be first
+            if error.errno != errno.EINVAL or len(given) < 2:
+                raise
+            for name, number in reversed(given):
+                self._write_cpu(name, number)
         for name, text in (("cpus", cpu.cpus), ("mems", cpu.mems)):
             if text:
                 directory = self._directory("cpuset", f"--cpuset-{name}")
@@ -96,6 +98,9 @@ class V1Cgroup(Cgroup):
                     raise InvalidParameter(
                         f"Requested {name} are not available - requested {text}: {error}"
                     ) from None
+
+    def _write_cpu(self, name: str, number: int) -> None:
+        write(f"{self._directory('cpu', 'a processor limit')}/cpu.{name}", str(number))
 
     # %% Looking, freezing, killing
     def stats(self) -> Stats:
@@ -156,7 +161,7 @@ def _limit_memory(directory: str, memory: Memory) -> None:
         limits.pop()  # a kernel without swap accounting
     elif memory.limit is not None and memory.swap is not None:
         now = int(read(f"{directory}/memory.memsw.limit_in_bytes"))
-        if memory.limit > now:  # never let the memory limit be above the other
+        if memory.limit < 0 or memory.limit > now:  # never let the memory limit be above the other
             limits.reverse()
     limits.append(("memory.soft_limit_in_bytes", memory.reservation))
     limits.append(("memory.swappiness", memory.swappiness))
