@@ -51,6 +51,7 @@ def version() -> int:
     from minidock.runtime.features import SPECIFICATION
 
     print(f"{program()} version {__version__}")
+    print("commit: none (run from its source)")
     print(f"spec: {SPECIFICATION}")
     print(f"python: {platform.python_version()}")
     return 0

@@ -26,6 +26,7 @@ from minidock.cli.runtime.plumbing import (
 )
 from minidock.errors import Conflict, InvalidParameter, NotFound
 from minidock.runtime import execute as runtime
+from minidock.runtime.process import set_personality
 from minidock.runtime.store import Entry, Status, Store
 from minidock.runtime.validation import check_process
 from minidock.spec.codec import decode, encode
@@ -67,6 +68,9 @@ def execute(call: Call) -> int:
     more, environment = listen_fds()
     process = replace(process, env=(*process.env, *environment))
     cgroup = sub_cgroup(entry, values["cgroup"])
+    domain = decode(Spec, entry.config()).linux.personality
+    if domain is not None:
+        set_personality(domain)  # ours, and so that of all that we start
     with trace(call.log):
         pid, console = runtime.execute(
             entry.pid, _paper(process), (0, 1, 2), cgroup, more + values["preserve-fds"]
