@@ -12,7 +12,7 @@ checked here, and nowhere else matters.
 import re
 from collections.abc import Callable
 
-from minidock.api import containers, execs, images, system
+from minidock.api import archives, containers, execs, images, system
 from minidock.api.server import Request, Response, Route
 from minidock.api.status import status_of
 from minidock.api.trace import Hub
@@ -25,6 +25,7 @@ Handler = Callable[..., Response]
 TABLE: list[Route] = [
     *system.ROUTES,
     *containers.ROUTES,
+    *archives.ROUTES,
     *execs.ROUTES,
     *images.ROUTES,
 ]
@@ -54,6 +55,11 @@ class Router:
         except (MiniDockError, OSError) as error:
             status = status_of(error)
             return Response(status, None if status == 304 else {"message": str(error)})
+        except Exception as error:  # noqa: BLE001 (a bug; the client hears of it, the log has more)
+            from traceback import print_exc
+
+            print_exc()
+            return Response(status_of(error), {"message": f"{type(error).__name__}: {error}"})
 
     def _find(self, method: str, path: str) -> tuple[Handler, tuple[str, ...]]:
         for known, pattern, handler in self._table:

@@ -34,7 +34,10 @@ COMMANDS = {
     "events": ("usage", "display container events such as OOM notifications, cpu, memory, and IO"),
     "exec": ("joining", "execute new process inside the container"),
     "features": ("about", "show the enabled features"),
-    "kill": ("life", "send the specified signal (default: SIGTERM) to the container's init process"),
+    "kill": (
+        "life",
+        "send the specified signal (default: SIGTERM) to the container's init process",
+    ),
     "list": ("looking", "list containers started by the runtime with the given root"),
     "pause": ("life", "suspend all processes inside the container"),
     "ps": ("looking", "display the processes running inside a container"),

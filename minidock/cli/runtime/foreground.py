@@ -87,7 +87,9 @@ class Foreground:
         signal.signal(signal.SIGWINCH, lambda *_: self._follow_size())
         tty.setraw(self._terminal, termios.TCSADRAIN)
         mode = termios.tcgetattr(self._terminal)
-        mode[OUTPUT] |= termios.OPOST  # our terminal goes on making CR LF of LF, so the other must not
+        mode[OUTPUT] |= (
+            termios.OPOST
+        )  # our terminal goes on making CR LF of LF, so the other must not
         termios.tcsetattr(self._terminal, termios.TCSADRAIN, mode)
 
     def _controlling(self) -> int | None:

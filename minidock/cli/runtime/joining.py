@@ -138,7 +138,9 @@ def _user(own: User, values: Values) -> User:
     user = own
     if values["user"]:
         uid, colon, gid = values["user"].partition(":")
-        user = replace(user, uid=_number("uid", uid), gid=_number("gid", gid) if colon else user.gid)
+        user = replace(
+            user, uid=_number("uid", uid), gid=_number("gid", gid) if colon else user.gid
+        )
     if values["additional-gids"]:
         more = tuple(_number("gid", text) for text in values["additional-gids"])
         user = replace(user, additional_gids=(*user.additional_gids, *more))
