@@ -215,4 +215,4 @@ def device_line(rule: DeviceRule) -> str:
         return "a"
     major = "*" if rule.major is None else rule.major
     minor = "*" if rule.minor is None else rule.minor
-    return f"{rule.type} {major}:{minor} {rule.access}"
+    return f"{rule.type} {major}:{minor} {rule.access or 'rwm'}"

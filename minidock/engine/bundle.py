@@ -16,6 +16,7 @@ is read-only, that pings work without root.
 """
 
 import os
+import resource
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -119,10 +120,26 @@ def capability_sets(host: dict[str, Any], user: oci.User) -> oci.Capabilities:
 
 
 def _rlimits(host: dict[str, Any]) -> tuple[oci.Rlimit, ...]:
-    return tuple(
-        oci.Rlimit(f"RLIMIT_{limit['Name'].upper()}", limit["Soft"], limit["Hard"])
-        for limit in host["Ulimits"]
-    )
+    """What this host can grant: a runtime must refuse what it cannot do, an engine need not ask for it."""
+    return tuple(_granted(limit) for limit in host["Ulimits"])
+
+
+def _granted(limit: dict[str, Any]) -> oci.Rlimit:
+    name = f"RLIMIT_{limit['Name'].upper()}"
+    soft, hard = limit["Soft"], limit["Hard"]
+    raises = capabilities.host_bounding_set() & capabilities.mask(["CAP_SYS_RESOURCE"])
+    number = getattr(resource, name, None)
+    if number is not None and not raises:
+        _, ceiling = resource.getrlimit(number)
+        soft, hard = _smaller(soft, ceiling), _smaller(hard, ceiling)
+    return oci.Rlimit(name, soft, hard)
+
+
+def _smaller(value: int, ceiling: int) -> int:
+    """-1 is no limit, for both."""
+    if ceiling == resource.RLIM_INFINITY:
+        return value
+    return ceiling if value < 0 else min(value, ceiling)
 
 
 def _no_new_privileges(host: dict[str, Any]) -> bool:
@@ -230,12 +247,15 @@ def _devices(host: dict[str, Any]) -> tuple[oci.Device, ...]:
 
 def _device_rules(host: dict[str, Any]) -> tuple[oci.DeviceRule, ...]:
     if host["Privileged"]:
-        return (oci.DeviceRule(True),)
+        return (oci.DeviceRule(True, access="rwm"),)
     more = [
         oci.DeviceRule(True, device.type, device.major, device.minor, entry["CgroupPermissions"])
         for device, entry in zip(_devices(host), host["Devices"], strict=True)
     ]
-    return (oci.DeviceRule(False), *more)  # the runtime adds what every container may open
+    return (
+        oci.DeviceRule(False, access="rwm"),
+        *more,
+    )  # the runtime adds what every container may open
 
 
 # %% Resources
