@@ -189,7 +189,8 @@ def explain(message: str) -> Exception:
     """The error that ``message`` speaks of: a program that is not there, cannot be run, or something else."""
     words = message.lower()
     if "exec" in words and any(phrase in words for phrase in NOT_FOUND):
-        return CommandNotFound(message)
+        known = any(phrase in message for phrase in NOT_FOUND[:2])  # what Docker's clients look for
+        return CommandNotFound(message if known else f"{message}: {NOT_FOUND[1]}")
     if "exec" in words and any(phrase in words for phrase in NOT_EXECUTABLE):
         return CommandNotExecutable(message)
     return Unavailable(message)
