@@ -31,9 +31,10 @@ from pathlib import Path
 from typing import NoReturn
 
 from labs.table import ROOT
-from minidock import cgroups, namespaces, rootfs
+from minidock import cgroups, namespaces
 from minidock.linux import syscalls
 from minidock.linux.syscalls import Clone, Mount, Umount
+from minidock.rootfs import mounts
 from minidock.spec import runtime as oci
 
 INSIDE = "MINIDOCK_LAB_SANDBOX"
@@ -187,9 +188,11 @@ def _mount_sys(scratch: Path) -> None:
     options = ("nosuid", "nodev", "noexec")
     top = os.open("/", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
-        rootfs.mount_all(top, [oci.Mount(f"{scratch}/cgroup", "cgroup", "cgroup", options)])
+        mounts.mount_all(
+            top, [oci.Mount(f"{scratch}/cgroup", "cgroup", "cgroup", options)], mounts.Given()
+        )
         syscalls.umount("/sys", Umount.DETACH)
-        rootfs.mount_all(top, [oci.Mount("/sys", "sysfs", "sysfs", options)])
+        mounts.mount_all(top, [oci.Mount("/sys", "sysfs", "sysfs", options)], mounts.Given())
         syscalls.mount(scratch / "cgroup", "/sys/fs/cgroup", flags=Mount.MOVE)
     finally:
         os.close(top)

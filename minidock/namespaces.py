@@ -148,9 +148,7 @@ def _one_by_one(kinds: Sequence[Kind], enter_one: Callable[[Kind], None]) -> Non
 
 
 def _step(kind: Kind, enter_one: Callable[[Kind], None]) -> None:
-    with steps.step(
-        f"join the {kind.name} namespace", call="setns(2)", chapter="namespaces"
-    ):
+    with steps.step(f"join the {kind.name} namespace", call="setns(2)", chapter="namespaces"):
         enter_one(kind)
 
 
@@ -160,9 +158,7 @@ def make_time_namespace(offsets: Mapping[str, TimeOffset]) -> None:
 
     The offsets can be written only while nobody is in it.
     """
-    with steps.step(
-        "make a time namespace", call="unshare(2) CLONE_NEWTIME", chapter="namespaces"
-    ):
+    with steps.step("make a time namespace", call="unshare(2) CLONE_NEWTIME", chapter="namespaces"):
         unshare(Clone.NEWTIME)
         lines = [f"{name} {one.secs} {one.nanosecs}\n" for name, one in offsets.items()]
         if lines:

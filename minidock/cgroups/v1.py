@@ -77,7 +77,7 @@ class V1Cgroup(Cgroup):
     def apply(self, resources: Resources) -> None:
         """Set the limits, controller by controller."""
         if resources.unified:
-            raise Unavailable("linux.resources.unified needs cgroup v2; this host has v1")
+            raise Unavailable("invalid configuration: cannot use unified on cgroup v1")
         if resources.memory is not None:
             _limit_memory(self._directory("memory", "a memory limit"), resources.memory)
         if resources.cpu is not None:
@@ -105,19 +105,27 @@ class V1Cgroup(Cgroup):
         A burst may not exceed the quota, so it comes after; real time may not
         exceed its period, likewise.
         """
-        scheduler = (
-            ("cpu.shares", cpu.shares),
-            ("cpu.cfs_period_us", cpu.period),
-            ("cpu.cfs_quota_us", cpu.quota),
-            ("cpu.cfs_burst_us", cpu.burst),
-            ("cpu.rt_period_us", cpu.realtime_period),
-            ("cpu.rt_runtime_us", cpu.realtime_runtime),
-            ("cpu.idle", cpu.idle),
+        if cpu.shares is not None:
+            self._write_cpu("shares", cpu.shares)
+        parts = [("cfs_period_us", cpu.period), ("cfs_quota_us", cpu.quota)]
+        given = [(name, number) for name, number in parts if number is not None]
+        try:
+            for name, number in given:
+                self._write_cpu(name, number)
+        except OSError as error:  # together they would do, but one of them must be first
+            if error.errno != errno.EINVAL or len(given) < 2:
+                raise
+            for name, number in reversed(given):
+                self._write_cpu(name, number)
+        more = (
+            ("cfs_burst_us", cpu.burst),
+            ("rt_period_us", cpu.realtime_period),
+            ("rt_runtime_us", cpu.realtime_runtime),
+            ("idle", cpu.idle),
         )
-        for name, number in scheduler:
-            if number is not None:
-                directory = self._directory("cpu", "a processor limit")
-                _schedule(f"{directory}/{name}", number)
+        for name, value in more:
+            if value is not None:
+                self._write_cpu(name, value)
         for name, text in (("cpus", cpu.cpus), ("mems", cpu.mems)):
             if text:
                 directory = self._directory("cpuset", f"--cpuset-{name}")
@@ -127,6 +135,9 @@ class V1Cgroup(Cgroup):
                     raise InvalidParameter(
                         f"Requested {name} are not available - requested {text}: {error}"
                     ) from None
+
+    def _write_cpu(self, name: str, number: int) -> None:
+        _schedule(f"{self._directory('cpu', 'a processor limit')}/cpu.{name}", number)
 
     # %% Huge pages and packets
     def _limit_hugepages(self, limits: tuple[HugepageLimit, ...]) -> None:
@@ -235,7 +246,7 @@ def _limit_memory(directory: str, memory: Memory) -> None:
         limits.pop()  # a kernel without swap accounting
     elif memory.limit is not None and memory.swap is not None:
         now = int(read(f"{directory}/memory.memsw.limit_in_bytes"))
-        if memory.limit > now:  # never let the memory limit be above the other
+        if memory.limit < 0 or memory.limit > now:  # never let the memory limit be above the other
             limits.reverse()
     limits.append(("memory.soft_limit_in_bytes", memory.reservation))
     limits.append(("memory.swappiness", memory.swappiness))
@@ -315,4 +326,4 @@ def device_line(rule: DeviceRule) -> str:
         return "a"
     major = "*" if rule.major is None else rule.major
     minor = "*" if rule.minor is None else rule.minor
-    return f"{rule.type} {major}:{minor} {rule.access}"
+    return f"{rule.type} {major}:{minor} {rule.access or 'rwm'}"

@@ -44,6 +44,7 @@ COMMANDS = {
     "rm": ("containers", "Remove one or more containers"),
     "rmi": ("images", "Remove one or more images"),
     "run": ("run", "Create and run a new container from an image"),
+    "runtime": ("runtime", "The OCI runtime that other engines call as minidock-runtime"),
     "search": ("search", "Search a registry for images"),
     "start": ("containers", "Start one or more stopped containers"),
     "stats": ("stats", "Display a live stream of container(s) resource usage statistics"),
@@ -97,6 +98,10 @@ def run_command(arguments: list[str]) -> int:
         return 0
     if name.startswith("-"):
         return _complain(_unknown_flag(name), "", "Usage:  minidock [OPTIONS] COMMAND [ARG...]")
+    if name == "runtime":  # another program, with flags, errors and a log of its own
+        from minidock.cli.runtime import main
+
+        return main(rest)
     if name in GROUPS:
         return _group(name, rest)
     if name not in COMMANDS:

@@ -44,7 +44,7 @@ def specification(
     wanted = {kind: path for kind, path in namespaces.items() if path is not None}
     privileged = host["Privileged"]
     return oci.Spec(
-        oci_version="1.2.0",
+        oci_version="1.0.2",  # all that is used here is in it, and older runtimes take no other
         root=oci.Root("rootfs", host["ReadonlyRootfs"]),
         process=process(container, root, container.config, hostname),
         hostname=hostname if "uts" in wanted else "",

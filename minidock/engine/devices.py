@@ -110,13 +110,13 @@ def _node(source: str, target: str) -> oci.Device:
 def rules(host: Host) -> tuple[oci.DeviceRule, ...]:
     """Deny all, then allow what this container may; the runtime adds what every program needs."""
     if host["Privileged"]:
-        return (oci.DeviceRule(True),)
+        return (oci.DeviceRule(True, access="rwm"),)
     more = [
         oci.DeviceRule(True, device.type, device.major, device.minor, access)
         for device, access in _asked(host)
     ]
     more += [_rule(text) for text in host["DeviceCgroupRules"] or []]
-    return (oci.DeviceRule(False), *more)
+    return (oci.DeviceRule(False, access="rwm"), *more)
 
 
 _RULE = re.compile(

@@ -22,6 +22,7 @@ from minidock.engine.mounts import mounts
 from minidock.engine.signals import signal_number
 from minidock.errors import InvalidParameter, NotSupported
 from minidock.images.image import Image, container_config
+from minidock.runtime import foreign
 
 Body = dict[str, Any]
 
@@ -245,8 +246,7 @@ def _check_supported(host: Body) -> None:
         raise InvalidParameter(f"invalid isolation '{host['Isolation']}' on linux")
     _check_log(host["LogConfig"])
     check_restart_policy(host["RestartPolicy"])
-    if host["Runtime"] not in ("", "minidock"):
-        raise InvalidParameter(f"unknown or invalid runtime name: {host['Runtime']}")
+    foreign.find(host["Runtime"])  # raises for one that nobody knows
     modes.check(host)
     if host["StorageOpt"]:
         raise NotSupported(

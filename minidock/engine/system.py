@@ -13,6 +13,7 @@ from typing import Any
 
 from minidock import __version__, cgroups
 from minidock.paths import Paths
+from minidock.runtime import foreign
 from minidock.spec.timestamp import now
 
 Body = dict[str, Any]
@@ -98,7 +99,7 @@ def info(paths: Paths, driver: str, statuses: list[str], images: int) -> Body:
         "Labels": [],
         "ExperimentalBuild": False,
         "ServerVersion": __version__,
-        "Runtimes": {"minidock": {"path": sys.executable}},
+        "Runtimes": _runtimes(),
         "DefaultRuntime": "minidock",
         "Swarm": {"NodeID": "", "NodeAddr": "", "LocalNodeState": "inactive", "ControlAvailable": False},
         "LiveRestoreEnabled": True,
@@ -108,6 +109,12 @@ def info(paths: Paths, driver: str, statuses: list[str], images: int) -> Body:
         "DockerRootDir": str(paths.root),
         "Warnings": [],
     }  # fmt: skip
+
+
+def _runtimes() -> Body:
+    """Our own, and those that ``--runtime`` can name beside it."""
+    others = {name: {"path": program} for name, program in foreign.installed().items()}
+    return {"minidock": {"path": sys.executable}, **others}
 
 
 def _machine_id() -> str:

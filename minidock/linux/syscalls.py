@@ -43,12 +43,24 @@ def _check(result: int, call: str) -> int:
 # %% Numbers that depend on the machine
 _NUMBERS = {
     "x86_64": {
-        **{"clone": 56, "personality": 135, "pivot_root": 155, "keyctl": 250},
-        **{"ioprio_set": 251, "sched_setattr": 314, "seccomp": 317, "bpf": 321},
+        "clone": 56,
+        "personality": 135,
+        "pivot_root": 155,
+        "keyctl": 250,
+        "ioprio_set": 251,
+        "sched_setattr": 314,
+        "seccomp": 317,
+        "bpf": 321,
     },
     "aarch64": {
-        **{"clone": 220, "personality": 92, "pivot_root": 41, "keyctl": 219},
-        **{"ioprio_set": 30, "sched_setattr": 274, "seccomp": 277, "bpf": 280},
+        "clone": 220,
+        "personality": 92,
+        "pivot_root": 41,
+        "keyctl": 219,
+        "ioprio_set": 30,
+        "sched_setattr": 274,
+        "seccomp": 277,
+        "bpf": 280,
     },
 }
 _COMMON = {  # calls newer than 2019 have the same number everywhere

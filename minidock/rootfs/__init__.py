@@ -70,13 +70,17 @@ def pivot(rootfs: int, propagation: str = "") -> None:
 
     ``pivot_root(".", ".")`` stacks the old root on top of the new one at the
     same place, so that no directory has to be made for it (an idea of LXC's
-    developers, documented in pivot_root(2)); unmounting "." then takes off
-    the old root. MNT_DETACH, because we still have files of it open.
+    developers, documented in pivot_root(2)); unmounting it then takes it off.
+    We go there first, for "." must mean the old root and not the new one
+    below it. MNT_DETACH, because we still have files of it open.
     """
     with steps.step("pivot the root", call="pivot_root(2)", chapter="rootfs"):
+        old = os.open("/", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
         os.fchdir(rootfs)
         syscalls.pivot_root(".", ".")
     with steps.step("let go of the old root", call="umount2(2) MNT_DETACH", chapter="rootfs"):
+        os.fchdir(old)
+        os.close(old)
         syscalls.mount("", ".", flags=Mount.SLAVE | Mount.REC)
         syscalls.umount(".", Umount.DETACH)
         os.chdir("/")

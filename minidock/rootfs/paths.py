@@ -109,7 +109,9 @@ def check_target(rootfs: int, target: int, destination: str, proc: bool) -> None
     place = os.readlink(f"/proc/self/fd/{target}")
     if place == f"{root}/proc":
         if not proc:
-            raise InvalidParameter(f'"{destination}" cannot be mounted because it is not of type proc')
+            raise InvalidParameter(
+                f'"{destination}" cannot be mounted because it is not of type proc'
+            )
         return
     if place.startswith(f"{root}/proc/") and place[len(root) + 6 :] not in ALLOWED_IN_PROC:
         raise InvalidParameter(f'"{destination}" cannot be mounted because it is inside /proc')

@@ -66,6 +66,11 @@ class Container:
     console: int | None
     channel: Channel
 
+    @property
+    def program(self) -> str:
+        """No other runtime's."""
+        return ""
+
     def start(self) -> None:
         """Let the child execute its program; returns when it has, raises when it cannot."""
         with steps.step("start the program", call="execve(2)", chapter="run"):
@@ -133,9 +138,9 @@ def _cgroup_view(spec: Spec, cgroup: cgroups.Cgroup) -> dict[str, str] | None:
 
 def _open_trees(spec: Spec) -> dict[int, int]:
     """Mounts that only the host can open: see :mod:`.trees`. Most containers have none."""
-    if not any(mount.uid_mappings or "idmap" in "".join(mount.options) for mount in spec.mounts):
-        if not namespaces.has(spec.linux.namespaces, "user"):
-            return {}
+    mapped = any(mount.uid_mappings or "idmap" in "".join(mount.options) for mount in spec.mounts)
+    if not mapped and not namespaces.has(spec.linux.namespaces, "user"):
+        return {}
     from minidock.runtime import trees
 
     return trees.open_all(spec)

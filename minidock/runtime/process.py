@@ -157,13 +157,15 @@ def set_priorities(process: Process) -> None:
     if process.scheduler is not None:
         wanted = process.scheduler
         flags = sum(attributes.SCHED_FLAGS[name] for name in wanted.flags)
-        attributes.set_scheduler(
-            attributes.SCHED_POLICIES[wanted.policy],
-            flags,
-            wanted.nice,
-            wanted.priority,
-            (wanted.runtime, wanted.deadline, wanted.period),
-        )
+        policy = attributes.SCHED_POLICIES[wanted.policy]
+        deadline = (wanted.runtime, wanted.deadline, wanted.period)
+        try:
+            attributes.set_scheduler(policy, flags, wanted.nice, wanted.priority, deadline)
+        except PermissionError as error:
+            if wanted.policy == "SCHED_DEADLINE":  # its guarantee is for all processors, or none
+                hint = "process scheduler can't be used together with AllowedCPUs"
+                raise InvalidParameter(f"{error.strerror}: {hint}") from None
+            raise
     if process.io_priority is not None:
         io_class = attributes.IO_CLASSES[process.io_priority.class_]
         attributes.set_io_priority(io_class, process.io_priority.priority)

@@ -36,7 +36,7 @@ def standard() -> Document:
                 "TERM=xterm",
             ],
             "cwd": "/",
-            "capabilities": {name: held for name in ("bounding", "effective", "permitted")},
+            "capabilities": dict.fromkeys(("bounding", "effective", "permitted"), held),
             "rlimits": [{"type": "RLIMIT_NOFILE", "hard": 1024, "soft": 1024}],
             "noNewPrivileges": True,
         },
@@ -78,9 +78,9 @@ def rootless() -> Document:
     """A user namespace in which the caller is root, and the host's network and ``/sys``."""
     document = standard()
     linux = document["linux"]
-    linux["namespaces"] = [
-        one for one in linux["namespaces"] if one["type"] != "network"
-    ] + [{"type": "user"}]
+    linux["namespaces"] = [one for one in linux["namespaces"] if one["type"] != "network"] + [
+        {"type": "user"}
+    ]
     for name, number in (("uidMappings", os.geteuid()), ("gidMappings", os.getegid())):
         linux[name] = [{"containerID": 0, "hostID": number, "size": 1}]
     del linux["resources"]

@@ -68,9 +68,7 @@ def _map(tree: int, spec: oci.Spec, entry: oci.Mount, options: Options) -> None:
     """Show the files of ``tree`` through the mount's own maps, or through the container's."""
     userns = _user_namespace(spec, entry)
     try:
-        set_attributes(
-            tree, Attribute.IDMAP, recursive=options.idmap == "ridmap", userns=userns
-        )
+        set_attributes(tree, Attribute.IDMAP, recursive=options.idmap == "ridmap", userns=userns)
     finally:
         os.close(userns)
 

@@ -50,9 +50,7 @@ def check(spec: Spec, bundle: str) -> None:
         raise InvalidParameter(_NO_SELINUX)
 
 
-_NO_SELINUX = (
-    "selinux label is specified in config, but selinux is disabled or not supported"
-)
+_NO_SELINUX = "selinux label is specified in config, but selinux is disabled or not supported"
 
 
 def _check_root(spec: Spec, bundle: str) -> None:
@@ -135,9 +133,7 @@ def _check_namespaces(spec: Spec) -> None:
     if spec.domainname and "uts" not in seen:
         raise InvalidParameter("unable to set domainname without a private UTS namespace")
     if "mount" not in seen and (spec.linux.masked_paths or spec.linux.readonly_paths):
-        raise InvalidParameter(
-            "unable to restrict sys entries without a private MNT namespace"
-        )
+        raise InvalidParameter("unable to restrict sys entries without a private MNT namespace")
     if spec.linux.time_offsets and not namespaces.has_new(wanted, "time"):
         raise InvalidParameter("time namespace offsets specified, but time namespace isn't enabled")
     for clock in spec.linux.time_offsets:
@@ -193,7 +189,8 @@ def _check_hooks(spec: Spec) -> None:
 
 # %% Kernel parameters
 IPC_SYSCTLS = frozenset(
-    f"kernel.{name}" for name in "msgmax msgmnb msgmni sem shmall shmmax shmmni shm_rmid_forced".split()
+    f"kernel.{name}"
+    for name in "msgmax msgmnb msgmni sem shmall shmmax shmmni shm_rmid_forced".split()
 )
 
 

@@ -202,13 +202,16 @@ class Device:
 # %% Resources
 @dataclass(frozen=True, slots=True)
 class DeviceRule:
-    """A line of the device filter: which devices may be used (``rwm``: read, write, mknod)."""
+    """A line of the device filter: which devices may be used.
+
+    ``access`` are letters of ``rwm`` (read, write, mknod); none are all of them.
+    """
 
     allow: bool
     type: str = "a"
     major: int | None = None
     minor: int | None = None
-    access: str = "rwm"
+    access: str = ""
 
 
 @dataclass(frozen=True, slots=True)

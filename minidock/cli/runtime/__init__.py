@@ -28,15 +28,20 @@ if TYPE_CHECKING:  # typing takes 1.5 ms to import, and nothing here needs it to
 
 # %% The commands, and the flags before them
 COMMANDS = {
+    "checkpoint": ("about", "checkpoint a running container (not supported)"),
     "create": ("making", "create a container"),
     "delete": ("life", "delete any resources held by the container"),
     "events": ("usage", "display container events such as OOM notifications, cpu, memory, and IO"),
     "exec": ("joining", "execute new process inside the container"),
     "features": ("about", "show the enabled features"),
-    "kill": ("life", "send the specified signal (default: SIGTERM) to the container's init process"),
+    "kill": (
+        "life",
+        "send the specified signal (default: SIGTERM) to the container's init process",
+    ),
     "list": ("looking", "list containers started by the runtime with the given root"),
     "pause": ("life", "suspend all processes inside the container"),
     "ps": ("looking", "display the processes running inside a container"),
+    "restore": ("about", "restore a container from a checkpoint (not supported)"),
     "resume": ("life", "resume all processes that have been previously paused"),
     "run": ("making", "create and run a container"),
     "spec": ("about", "create a new specification file"),

@@ -10,7 +10,7 @@ import os
 
 from minidock.cli.flags import Flag
 from minidock.cli.runtime import Call, program
-from minidock.errors import Conflict
+from minidock.errors import Conflict, NotSupported
 
 
 # %% spec
@@ -51,6 +51,16 @@ def version() -> int:
     from minidock.runtime.features import SPECIFICATION
 
     print(f"{program()} version {__version__}")
+    print("commit: none (run from its source)")
     print(f"spec: {SPECIFICATION}")
     print(f"python: {platform.python_version()}")
     return 0
+
+
+# %% What it does not do
+def checkpoint(call: Call) -> int:
+    """Refused: to freeze a process into files and thaw it elsewhere is a program of its own, CRIU."""
+    raise NotSupported("MiniDock does not checkpoint containers: call runc, which has CRIU do it")
+
+
+restore = checkpoint

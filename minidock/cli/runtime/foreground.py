@@ -25,6 +25,8 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
+OUTPUT = 1  # its place in what tcgetattr(3) gives
+
 NOT_PASSED_ON = {
     signal.SIGKILL,
     signal.SIGSTOP,
@@ -73,6 +75,10 @@ class Foreground:
         import termios
         import tty
 
+        assert self._console is not None
+        other = termios.tcgetattr(self._console)
+        other[OUTPUT] &= ~termios.ONLCR
+        termios.tcsetattr(self._console, termios.TCSANOW, other)
         self._terminal = 0 if os.isatty(0) else self._controlling()
         if self._terminal is None:
             return
@@ -80,6 +86,11 @@ class Foreground:
         self._follow_size()
         signal.signal(signal.SIGWINCH, lambda *_: self._follow_size())
         tty.setraw(self._terminal, termios.TCSADRAIN)
+        mode = termios.tcgetattr(self._terminal)
+        mode[OUTPUT] |= (
+            termios.OPOST
+        )  # our terminal goes on making CR LF of LF, so the other must not
+        termios.tcsetattr(self._terminal, termios.TCSADRAIN, mode)
 
     def _controlling(self) -> int | None:
         with suppress(OSError):

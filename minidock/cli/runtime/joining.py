@@ -12,11 +12,10 @@ from __future__ import annotations
 
 import json
 import os
-from contextlib import suppress
 from dataclasses import replace
 
 from minidock import cgroups
-from minidock.cli.flags import Flag, UsageError
+from minidock.cli.flags import Flag
 from minidock.cli.runtime import Call
 from minidock.cli.runtime.plumbing import (
     check_terminal,
@@ -27,6 +26,7 @@ from minidock.cli.runtime.plumbing import (
 )
 from minidock.errors import Conflict, InvalidParameter, NotFound
 from minidock.runtime import execute as runtime
+from minidock.runtime.process import set_personality
 from minidock.runtime.store import Entry, Status, Store
 from minidock.runtime.validation import check_process
 from minidock.spec.codec import decode, encode
@@ -68,6 +68,9 @@ def execute(call: Call) -> int:
     more, environment = listen_fds()
     process = replace(process, env=(*process.env, *environment))
     cgroup = sub_cgroup(entry, values["cgroup"])
+    domain = decode(Spec, entry.config()).linux.personality
+    if domain is not None:
+        set_personality(domain)  # ours, and so that of all that we start
     with trace(call.log):
         pid, console = runtime.execute(
             entry.pid, _paper(process, entry), (0, 1, 2), cgroup, more + values["preserve-fds"]
@@ -179,39 +182,32 @@ class SubCgroups:
     def add(self, pid: int) -> None:
         """Put the process in all of them."""
         for directory in self._directories:
-            cgroups.write(f"{directory}/cgroup.procs", str(pid))
+            path = f"{directory}/cgroup.procs"
+            try:
+                cgroups.write(path, str(pid))
+            except FileNotFoundError:
+                raise NotFound(f"adding pid {pid} to {path}: no such file or directory") from None
 
 
 def sub_cgroup(entry: Entry, wanted: list[str]) -> runtime.Joins:
     """``--cgroup [controller[,controller]:]path``: below the container's own, and never above."""
     whole = cgroups.open(entry.cgroup)
-    paths = dict(whole.by_controller())
     if not wanted:
-        return _Patient(whole)
+        return whole
+    own = whole.by_controller()
+    paths = dict(own)
     for text in wanted:
         controllers, colon, path = text.rpartition(":")
         if ":" in controllers:
-            raise UsageError(f"invalid --cgroup argument: {text}")
+            raise InvalidParameter(f"invalid --cgroup argument: {text}")
         if not colon and len(wanted) > 1:
-            raise UsageError(f"invalid --cgroup argument: {text} (missing <controller>: prefix)")
-        for name in controllers.split(",") if colon else list(paths):
-            if name not in paths:
+            raise InvalidParameter(
+                f"invalid --cgroup argument: {text} (missing <controller>: prefix)"
+            )
+        if ".." in path.split("/"):
+            raise InvalidParameter(f"bad sub cgroup path: {path} is not a sub cgroup path")
+        for name in controllers.split(",") if colon else own:
+            if name not in own:
                 raise InvalidParameter(f"unknown controller {name} in --cgroup {text}")
-            below = os.path.normpath(f"/{path}").rstrip("/")
-            paths[name] = whole.by_controller()[name] + below
-    for directory in paths.values():
-        if not os.path.isdir(directory):
-            raise NotFound(f"--cgroup: {directory}: no such cgroup")
+            paths[name] = (own[name] + os.path.normpath(f"/{path}")).rstrip("/")
     return SubCgroups(list(dict.fromkeys(paths.values())))
-
-
-class _Patient:
-    """A container's cgroup; one that has been divided (version 2, EBUSY) takes us where its process 1 is."""
-
-    def __init__(self, cgroup: cgroups.Cgroup) -> None:
-        self._cgroup = cgroup
-
-    def add(self, pid: int) -> None:
-        """Put the process in."""
-        with suppress(BlockingIOError):
-            self._cgroup.add(pid)

@@ -43,7 +43,7 @@ def list_(call: Call) -> int:
         for one in entries:
             print(one["id"])
     elif values["format"] == "json":
-        print(json.dumps(entries))
+        print(json.dumps(entries, separators=(",", ":")))
     elif values["format"] == "table":
         _print_table(entries)
     else:

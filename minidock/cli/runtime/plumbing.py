@@ -32,9 +32,7 @@ def check_terminal(terminal: bool, detach: bool, console_socket: str) -> None:
             "cannot allocate tty if runc will detach without setting console socket"
         )
     if (not detach or not terminal) and console_socket:
-        raise InvalidParameter(
-            "cannot use console socket if runc will not detach or allocate tty"
-        )
+        raise InvalidParameter("cannot use console socket if runc will not detach or allocate tty")
 
 
 def send_console(path: str, master: int) -> None:
@@ -77,7 +75,9 @@ def trace(log: Log) -> AbstractContextManager[None]:
     def listener(record: steps.Record) -> None:
         details = " ".join(f"{name}={value}" for name, value in record.details.items())
         words = f"{record.process}: {record.title} [{record.call}] {details}".rstrip()
-        log.debug(f"{words} ({record.seconds * 1000:.1f} ms){' ' + record.error if record.error else ''}")
+        log.debug(
+            f"{words} ({record.seconds * 1000:.1f} ms){' ' + record.error if record.error else ''}"
+        )
 
     return steps.listening(listener, "runtime", _fault())
 

@@ -89,7 +89,7 @@ def test_rules_and_nodes() -> None:
         ("/dev/hole", 1, 3)
     ]
     assert devices.rules(given) == (
-        DeviceRule(False),
+        DeviceRule(False, access="rwm"),
         DeviceRule(True, "c", 1, 3, "r"),
         DeviceRule(True, "c", 42, None, "rwm"),
         DeviceRule(True, "b", 7, 1, "r"),
@@ -100,7 +100,7 @@ def test_privileged_has_the_host_s_devices_but_not_its_terminals() -> None:
     paths = {device.path for device in devices.nodes(host(Privileged=True))}
     assert "/dev/null" in paths
     assert not [path for path in paths if path.startswith(("/dev/pts", "/dev/console", "/dev/shm"))]
-    assert devices.rules(host(Privileged=True)) == (DeviceRule(True),)
+    assert devices.rules(host(Privileged=True)) == (DeviceRule(True, access="rwm"),)
 
 
 @pytest.mark.parametrize("rule", ["", "c 1:3", "x 1:3 r", "c 1:3 rx", "c 1:3 r extra", "c -1:3 r"])
