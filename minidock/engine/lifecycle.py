@@ -208,9 +208,9 @@ class Lifecycle:
     def exec_ended(self, container: Container, exec_id: str, code: int) -> None:
         """An exec is over; whoever keeps the execs replaces this."""
 
-    def _silent(self, container: Container) -> None:
-        """The monitor is gone. If it has not said good-bye, it was killed."""
-        Thread(target=self.orphaned, args=(container,), daemon=True).start()
+    def _silent(self, container: Container, monitor: int) -> None:
+        """That monitor is gone. If it has not said good-bye, it was killed."""
+        Thread(target=self.orphaned, args=(container, monitor), daemon=True).start()
 
     def ended(self, container: Container, state: dict[str, Any]) -> None:
         """The container has ended as ``state`` says: give back what it held, then tell."""
@@ -224,10 +224,14 @@ class Lifecycle:
                 self.forget(container)
             container.ended()
 
-    def orphaned(self, container: Container) -> None:
+    def orphaned(self, container: Container, monitor: int) -> None:
         """A container whose monitor died has nobody to read its output: it is killed."""
         with container.lock:
             if container.removed or not container.running:
+                return
+            if (
+                container.state.get("monitor") != monitor
+            ):  # of an earlier run: another has taken over
                 return
             with suppress(FileNotFoundError, ValueError):
                 state = read_json(container.directory / STATE)

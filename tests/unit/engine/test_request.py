@@ -10,8 +10,8 @@ from minidock.engine.updating import _asked
 from minidock.errors import InvalidParameter, MiniDockError, NotSupported
 
 IMAGE: Any = SimpleNamespace(
-    inspect=lambda: {
-        "Config": {
+    document={
+        "config": {
             "Cmd": ["image-cmd"], "Entrypoint": None, "Env": ["PATH=/bin", "A=image"], "User": "image-user",
             "WorkingDir": "/image", "Labels": {"a": "image", "b": "image"}, "ExposedPorts": {"80/tcp": {}},
             "StopSignal": "SIGQUIT",
