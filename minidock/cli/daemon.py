@@ -3,7 +3,7 @@
 **Interface:** :func:`run`.
 """
 
-from minidock.cli.flags import Flag, UsageError, parse, usage
+from minidock.cli.flags import Flag, need, parse, usage
 
 FLAGS = [
     Flag("ready-fd", "", "int", "", -1),
@@ -17,8 +17,7 @@ HELP = {"daemon": usage("daemon", "[OPTIONS]", "Run the MiniDock daemon in the f
 def run(arguments: list[str]) -> int:
     """``minidock daemon``: serves until it is told to end."""
     values, rest = parse(arguments, FLAGS)
-    if rest:
-        raise UsageError("'minidock daemon' accepts no arguments")
+    need(rest, "daemon", 0, 0)
     from minidock.api.daemon import serve
     from minidock.paths import Paths
 
