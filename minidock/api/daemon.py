@@ -27,6 +27,7 @@ from minidock.engine.system import API_VERSION
 from minidock.errors import Conflict, Forbidden, MiniDockError
 from minidock.linux.syscalls import set_process_name
 from minidock.paths import Paths
+from minidock.registry.settings import Settings
 
 HEADERS = {
     "Api-Version": API_VERSION,
@@ -37,11 +38,16 @@ HEADERS = {
 
 
 # %% The daemon's life
-def serve(paths: Paths, ready_fd: int | None = None, storage_driver: str | None = None) -> None:
+def serve(
+    paths: Paths,
+    ready_fd: int | None = None,
+    storage_driver: str | None = None,
+    registries: Settings | None = None,
+) -> None:
     """Serve until SIGTERM or SIGINT. Writes ``ready`` or one line of error to ``ready_fd``."""
     try:
         lock = _lock(paths)
-        engine = Engine(paths, storage_driver)
+        engine = Engine(paths, storage_driver, registries)
         engine.open()
         listener = _listen(paths)
     except (MiniDockError, OSError) as error:

@@ -12,7 +12,7 @@ checked here, and nowhere else matters.
 import re
 from collections.abc import Callable
 
-from minidock.api import archives, containers, execs, images, system
+from minidock.api import archives, containers, execs, images, registry, system
 from minidock.api.server import Request, Response, Route
 from minidock.api.status import status_of
 from minidock.api.trace import Hub
@@ -28,6 +28,7 @@ TABLE: list[Route] = [
     *archives.ROUTES,
     *execs.ROUTES,
     *images.ROUTES,
+    *registry.ROUTES,
 ]
 
 

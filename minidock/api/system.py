@@ -81,5 +81,4 @@ ROUTES: list[Route] = [
     ("POST", "/networks/create", not_yet),
     ("POST", "/volumes/create", not_yet),
     ("POST", "/build", not_yet),
-    ("POST", "/auth", not_yet),
 ]
