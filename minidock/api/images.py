@@ -11,9 +11,9 @@ from queue import SimpleQueue
 from threading import Thread
 from typing import Any, BinaryIO, cast
 
-from minidock.api.server import Request, Response, Route
 from minidock.engine import Engine
 from minidock.errors import MiniDockError, NotSupported
+from minidock.server import Request, Response, Route
 
 
 # %% Looking

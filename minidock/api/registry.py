@@ -19,9 +19,9 @@ from queue import Empty, SimpleQueue
 from threading import Thread
 from typing import TYPE_CHECKING, Any
 
-from minidock.api.server import Request, Response, Route
 from minidock.engine import Engine
 from minidock.errors import InvalidParameter, MiniDockError
+from minidock.server import Request, Response, Route
 from minidock.spec.reference import Reference, parse
 
 if TYPE_CHECKING:  # an HTTP client is needed by who pulls, and by nobody else
@@ -78,7 +78,7 @@ def _lines(
 def pull(engine: Engine, request: Request) -> Response:
     """``docker pull``: a tag, a digest, or (the name alone) all tags."""
     text, tag = request.query.get("fromImage", ""), request.query.get("tag", "")
-    name, who = parse(text), _credentials(request)
+    name, who = parse(text), credentials(request)
     if tag:
         name = parse(f"{name.name}{'@' if ':' in tag else ':'}{tag}")
     elif text.rpartition("/")[2].find(":") < 0 and "@" not in text:
@@ -89,7 +89,7 @@ def pull(engine: Engine, request: Request) -> Response:
 
 def push(engine: Engine, request: Request, text: str) -> Response:
     """``docker push``: one tag, or all."""
-    name, who = parse(text), _credentials(request)
+    name, who = parse(text), credentials(request)
     tag = request.query.get("tag", "")
     return stream(lambda say, cancel: engine.transfers.push(_bare(name), tag, who, say, cancel))
 
@@ -98,7 +98,8 @@ def _bare(name: Reference) -> Reference:
     return replace(name, tag="")
 
 
-def _credentials(request: Request) -> "Credentials":
+def credentials(request: Request) -> "Credentials":
+    """Who asks, by ``X-Registry-Auth``."""
     from minidock.registry.auth import Credentials
 
     return Credentials.from_header(request.headers.get("x-registry-auth", ""))
@@ -107,7 +108,7 @@ def _credentials(request: Request) -> "Credentials":
 # %% Asking a registry
 def distribution(engine: Engine, request: Request, text: str) -> Response:
     """``docker manifest inspect`` and friends."""
-    return Response(json=engine.transfers.distribution(text, _credentials(request)))
+    return Response(json=engine.transfers.distribution(text, credentials(request)))
 
 
 def login(engine: Engine, request: Request) -> Response:

@@ -9,9 +9,9 @@ import json
 from collections.abc import Iterator
 
 from minidock.api.containers import moment
-from minidock.api.server import Request, Response, Route
 from minidock.engine import Engine
 from minidock.errors import NotFound, NotSupported
+from minidock.server import Request, Response, Route
 
 
 # %% The system

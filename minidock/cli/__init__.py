@@ -38,11 +38,13 @@ COMMANDS = {
     "ps": ("ps", "List containers"),
     "pull": ("registry", "Download an image from a registry"),
     "push": ("registry", "Upload an image to a registry"),
+    "registry": ("serve", "Run an image registry"),
     "rename": ("containers", "Rename a container"),
     "restart": ("containers", "Restart one or more containers"),
     "rm": ("containers", "Remove one or more containers"),
     "rmi": ("images", "Remove one or more images"),
     "run": ("run", "Create and run a new container from an image"),
+    "search": ("search", "Search a registry for images"),
     "start": ("containers", "Start one or more stopped containers"),
     "stats": ("stats", "Display a live stream of container(s) resource usage statistics"),
     "stop": ("containers", "Stop one or more running containers"),
@@ -137,7 +139,7 @@ def _guarded(name: str, rest: list[str]) -> int:
 
     module = import_module(f"minidock.cli.{COMMANDS[name][0]}")
     try:
-        handler = getattr(module, "COMMANDS", {}).get(name, module.run)
+        handler = getattr(module, "COMMANDS", {}).get(name) or module.run
         return int(handler(rest))
     except HelpAsked:
         print(module.HELP[name])

@@ -18,6 +18,7 @@ from minidock.registry.client import Repository, login
 from minidock.registry.progress import Progress, Say
 from minidock.registry.pull import Locks, Pull
 from minidock.registry.push import Push
+from minidock.registry.search import search
 from minidock.registry.settings import Settings
 from minidock.registry.transport import Cancel
 from minidock.registry.words import about_pull, about_push
@@ -98,6 +99,12 @@ class Transfers:
         size, kind = len(content.data), content.media_type
         descriptor = {"mediaType": kind, "digest": content.digest, "size": size}
         return {"Descriptor": descriptor, "Platforms": found}
+
+    def search(
+        self, term: str, limit: int, filters: dict[str, list[str]], who: Credentials
+    ) -> list[Body]:
+        """What the registry that ``term`` names has of it."""
+        return search(self._settings, term, limit, filters, who)
 
     def login(self, body: Body) -> Body:
         """The API's ``POST /auth``."""
