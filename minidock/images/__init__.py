@@ -19,7 +19,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, BinaryIO
 
 from minidock import steps
-from minidock.errors import Conflict, InvalidParameter, NotFound
+from minidock.errors import Conflict, InvalidParameter
 from minidock.images import image as views
 from minidock.images import load as loader
 from minidock.images.catalog import Catalog
