@@ -16,6 +16,7 @@ but to save it means all tags.
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from typing import Any, BinaryIO
 
 from minidock import steps
@@ -76,7 +77,7 @@ class Images(Catalog):
         image = self.get(name)
         driver = "overlay2" if self.driver.name == "overlay" else self.driver.name
         parent = self.lineage.parent(image.id)
-        return views.inspect(image, parent, driver, self._places(image))
+        return views.inspect(image, driver, self._places(image), parent)
 
     def _places(self, image: Image) -> Mapping[str, str] | None:
         """Where the layers of overlay lie, in Docker's words for it; a whole tree needs none."""
@@ -140,16 +141,20 @@ class Images(Catalog):
         return [*found.values()]
 
     def _tags(self, name: str) -> "Sequence[tuple[Image, str]]":
-        bare = ":" not in name.rpartition("/")[2] and "@" not in name
-        if bare and self._by_name(name) is not self._by_id(name):
-            wanted = reference.parse(name).name
-            names = ((full, image) for full, image in self.named() if "@" not in full)
-            tags = [(image, full) for full, image in names if reference.parse(full).name == wanted]
+        if ":" not in name.rpartition("/")[2] and "@" not in name:
+            tags = [*self._all_tags(name)]
             if tags:
                 return tags
         image = self.get(name)
         by_name = self._by_name(name) is not None and not reference.parse(name).digest
         return [(image, str(reference.parse(name)) if by_name else "")]
+
+    def _all_tags(self, name: str) -> Iterator[tuple[Image, str]]:
+        with suppress(InvalidParameter):  # it may be an id, and no name at all
+            wanted = reference.parse(name).name
+            for full, image in self.named():
+                if "@" not in full and reference.parse(full).name == wanted:
+                    yield image, full
 
     def save(self, chosen: "Sequence[Chosen]", out: BinaryIO) -> None:
         """Write the archive; what is in it stays for as long as that takes."""

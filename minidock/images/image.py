@@ -132,7 +132,7 @@ def container_config(image: Image) -> Body:
 
 
 # %% The long form: docker image inspect
-def inspect(image: Image, parent: str, driver: str, data: Mapping[str, str] | None) -> Body:
+def inspect(image: Image, driver: str, data: Mapping[str, str] | None, parent: str = "") -> Body:
     """The API's ``ImageInspect``; ``driver`` and ``data`` say where its layers lie."""
     known, diff_ids = image.document, image.config.rootfs.diff_ids
     return {
@@ -157,7 +157,10 @@ def inspect(image: Image, parent: str, driver: str, data: Mapping[str, str] | No
 
 
 # %% How it came about: docker history
-def history(image: Image, ancestors: Mapping[int, Image]) -> Sequence[Body]:
+NOBODY: Mapping[int, Image] = {}
+
+
+def history(image: Image, ancestors: Mapping[int, Image] = NOBODY) -> Sequence[Body]:
     """The API's ``ImageHistory``, the newest first.
 
     The configuration says what was done, and whether a layer came of it. An
