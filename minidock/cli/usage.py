@@ -13,7 +13,7 @@ import sys
 from operator import itemgetter
 from typing import Any
 
-from minidock.cli.flags import Flag, PlainError, Values, need, parse, usage
+from minidock.cli.flags import Flag, Values, need, parse, usage
 from minidock.cli.ps import filters
 from minidock.cli.table import ago, human_size, print_table, show
 from minidock.client import Client
@@ -53,14 +53,13 @@ HELP = {name: usage(name, "[OPTIONS]", about, FLAGS[name]) for name, about in AB
 
 
 # %% Asking first
-def _sure(command: str, warning: str, values: Values) -> None:
-    """Raises unless somebody says yes."""
+def _sure(warning: str, values: Values) -> bool:
+    """Whether somebody says yes. No is no failure, and needs no words."""
     if values["force"]:
-        return
+        return True
     sys.stdout.write(f"WARNING! {warning}\nAre you sure you want to continue? [y/N] ")
     sys.stdout.flush()
-    if sys.stdin.readline().strip().lower() not in ("y", "yes"):
-        raise PlainError(f"{command} has been cancelled")
+    return sys.stdin.readline().strip().lower() in ("y", "yes")
 
 
 def _query(given: list[str]) -> str:
@@ -92,7 +91,8 @@ def container_prune(arguments: list[str]) -> int:
     """``minidock container prune``."""
     values, rest = parse(arguments, FLAGS["container prune"])
     need(rest, "container prune", 0, 0)
-    _sure("container prune", "This will remove all stopped containers.", values)
+    if not _sure("This will remove all stopped containers.", values):
+        return 0
     return _total(_post(*CONTAINERS, values["filter"]))
 
 
@@ -102,7 +102,8 @@ def image_prune(arguments: list[str]) -> int:
     need(rest, "image prune", 0, 0)
     everything = "all images without at least one container associated to them."
     what = everything if values["all"] else "all dangling images."
-    _sure("image prune", f"This will remove {what}", values)
+    if not _sure(f"This will remove {what}", values):
+        return 0
     return _total(_post(*IMAGES, _dangling(values)))
 
 
@@ -110,7 +111,8 @@ def system_prune(arguments: list[str]) -> int:
     """``minidock system prune``."""
     values, rest = parse(arguments, FLAGS["system prune"])
     need(rest, "system prune", 0, 0)
-    _sure("system prune", _everything(values), values)
+    if not _sure(_everything(values), values):
+        return 0
     space = _post(*CONTAINERS, values["filter"])
     _post("networks", "Deleted Networks", "NetworksDeleted", values["filter"])
     if values["volumes"]:
