@@ -119,7 +119,8 @@ def _become_daemon(run: str, writes: int) -> None:
     os.dup2(log, 1)
     os.dup2(log, 2)
     os.set_inheritable(writes, True)
-    command = [sys.executable, "-m", "minidock", "daemon", "--ready-fd", str(writes)]
+    # -P, or the daemon would be whatever the current directory calls minidock.
+    command = [sys.executable, "-P", "-m", "minidock", "daemon", "--ready-fd", str(writes)]
     package = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
     os.execve(sys.executable, command, {**os.environ, "PYTHONPATH": package})
 
@@ -301,6 +302,8 @@ def print_messages(answer: Answer) -> None:
     for line in answer.lines():
         message = json.loads(line)
         if "error" in message:
-            raise Unavailable(message["error"])
+            error = Unavailable(message["error"])
+            error.from_daemon = True
+            raise error
         text = message.get("stream") or message.get("status", "")
         print(text.rstrip("\n"))

@@ -82,16 +82,16 @@ def _pack_file(
 
 
 class _Exactly:
-    """A file that is as long as it was: one that grows while it is read must not spoil the archive."""
+    """A file that is as long as it was: one that grows or shrinks while it is read must not spoil the archive."""
 
     def __init__(self, file: BinaryIO, size: int) -> None:
         self._file = file
         self._left = size
 
     def read(self, size: int) -> bytes:
-        data = self._file.read(min(size, self._left)) or b"\0" * min(size, self._left)
-        self._left -= len(data)
-        return data
+        wanted = min(size, self._left)
+        self._left -= wanted
+        return self._file.read(wanted).ljust(wanted, b"\0")
 
 
 def _pack_entries(

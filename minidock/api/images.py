@@ -55,7 +55,11 @@ def _messages(request: Request, work: Any) -> Iterator[bytes]:
             work(cast(BinaryIO, request.body), queue.put)
         except (MiniDockError, OSError) as error:
             queue.put({"errorDetail": {"message": str(error)}, "error": str(error)})
-        queue.put(None)
+        except Exception as error:  # noqa: BLE001 (a bug; without a word the client would wait for ever)
+            text = f"{type(error).__name__}: {error}"
+            queue.put({"errorDetail": {"message": text}, "error": text})
+        finally:
+            queue.put(None)
 
     thread = Thread(target=copy_context().run, args=(run,), daemon=True)
     thread.start()

@@ -10,7 +10,7 @@ import sys
 from typing import Any
 
 from minidock.cli.flags import Flag, parse, usage
-from minidock.cli.table import human_size, show
+from minidock.cli.table import binary_size, human_size, show
 from minidock.client import Client
 from minidock.errors import NotFound
 
@@ -71,15 +71,6 @@ def processor_share(now: dict[str, Any]) -> float:
     ours = used["cpu_usage"]["total_usage"] - before["cpu_usage"]["total_usage"]
     host = (used.get("system_cpu_usage") or 0) - (before.get("system_cpu_usage") or 0)
     return 100.0 * ours / host * used["online_cpus"] if host > 0 and ours > 0 else 0.0
-
-
-def binary_size(size: float) -> str:
-    """``1.5MiB``: four significant digits, powers of 1024."""
-    for unit in ("B", "KiB", "MiB", "GiB", "TiB"):
-        if size < 1024:
-            return f"{size:.4g}{unit}"
-        size /= 1024
-    return f"{size:.4g}PiB"
 
 
 def _memory(one: dict[str, Any]) -> tuple[int, int]:

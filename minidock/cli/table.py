@@ -1,7 +1,7 @@
 """Tables and times, as Docker's command line prints them.
 
 **Interface:** :func:`print_table`, :func:`ago`, :func:`local_time`,
-:func:`human_size`, :func:`show`.
+:func:`human_size`, :func:`binary_size`, :func:`show`.
 """
 
 import json
@@ -92,8 +92,17 @@ def local_time(moment: float) -> str:
 
 def human_size(size: float, digits: int = 3) -> str:
     """``4.49MB``: three significant ``digits``, powers of a thousand."""
-    for unit in ("B", "kB", "MB", "GB", "TB"):
-        if size < 1000:
+    return _scaled(size, 1000, digits, ("B", "kB", "MB", "GB", "TB", "PB"))
+
+
+def binary_size(size: float) -> str:
+    """``1.5MiB``: four significant digits, powers of 1024."""
+    return _scaled(size, 1024, 4, ("B", "KiB", "MiB", "GiB", "TiB", "PiB"))
+
+
+def _scaled(size: float, step: int, digits: int, units: Sequence[str]) -> str:
+    for unit in units[:-1]:
+        if size < step:
             return f"{size:.{digits}g}{unit}"
-        size /= 1000
-    return f"{size:.{digits}g}PB"
+        size /= step
+    return f"{size:.{digits}g}{units[-1]}"

@@ -50,32 +50,39 @@ class Cables:
         return sockets
 
     # %% Names
-    def write_files(self, container: Container) -> str:
-        """``/etc/resolv.conf``, ``/etc/hosts`` and ``/etc/hostname``; returns the host name."""
-        host, config = container.host_config, container.config
-        shared = host["NetworkMode"] == "host"
-        hostname = config["Hostname"] or (os.uname().nodename if shared else container.id[:12])
-        endpoint = container.endpoint
+    def write_files(self, container: Container, other: Container | None) -> str:
+        """``/etc/resolv.conf``, ``/etc/hosts`` and ``/etc/hostname``; returns the host name.
+
+        ``other``: whose network the container joins, and whose names it has therefore.
+        """
+        shared = container.host_config["NetworkMode"] == "host"
+        hostname = container.config["Hostname"]
+        if other is not None:
+            hostname = (other.directory / "hostname").read_text().strip()
+        elif not hostname:
+            hostname = os.uname().nodename if shared else container.id[:12]
         with steps.step(
             "write resolv.conf, hosts and hostname", call="write(2)", chapter="network"
         ):
-            texts = {
-                "hostname": hostname + "\n",
-                "hosts": Path("/etc/hosts").read_text()
-                if shared
-                else names.hosts(
-                    hostname,
-                    config["Domainname"],
-                    endpoint.address if endpoint else None,
-                    _extra_hosts(host, endpoint),
-                ),
-                "resolv.conf": Path("/etc/resolv.conf").read_text()
-                if shared
-                else names.resolv_conf(host["Dns"], host["DnsSearch"], host["DnsOptions"]),
-            }
-            for name, text in texts.items():
+            for name, text in self._texts(container, other, hostname).items():
                 (container.directory / name).write_text(text)
         return str(hostname)
+
+    def _texts(
+        self, container: Container, other: Container | None, hostname: str
+    ) -> dict[str, str]:
+        host, endpoint = container.host_config, container.endpoint
+        whose = other.directory if other else Path("/etc")
+        if other is not None or host["NetworkMode"] == "host":
+            copied = {name: (whose / name).read_text() for name in ("hosts", "resolv.conf")}
+            return {"hostname": f"{hostname}\n", **copied}
+        address = endpoint.address if endpoint else None
+        extra = _extra_hosts(host, endpoint)
+        return {
+            "hostname": f"{hostname}\n",
+            "hosts": names.hosts(hostname, container.config["Domainname"], address, extra),
+            "resolv.conf": names.resolv_conf(host["Dns"], host["DnsSearch"], host["DnsOptions"]),
+        }
 
     # %% Off the network
     def disconnect(self, container: Container) -> None:

@@ -116,7 +116,7 @@ class Lifecycle:
         root = self.driver.mount(chains, container.directory)
         ports = self.cables.connect(container)
         namespaces = self._namespaces(container, others)
-        hostname = self.cables.write_files(container)
+        hostname = self.cables.write_files(container, _joined(container, others))
         with steps.step("write the bundle", call="rename(2) config.json", chapter="run") as step:
             spec = bundle.specification(container, root, hostname, namespaces)
             write_json(container.directory / "config.json", encode(spec), durable=False)
@@ -208,9 +208,9 @@ class Lifecycle:
     def exec_ended(self, container: Container, exec_id: str, code: int) -> None:
         """An exec is over; whoever keeps the execs replaces this."""
 
-    def _silent(self, container: Container) -> None:
-        """The monitor is gone. If it has not said good-bye, it was killed."""
-        Thread(target=self.orphaned, args=(container,), daemon=True).start()
+    def _silent(self, container: Container, monitor: int) -> None:
+        """That monitor is gone. If it has not said good-bye, it was killed."""
+        Thread(target=self.orphaned, args=(container, monitor), daemon=True).start()
 
     def ended(self, container: Container, state: dict[str, Any]) -> None:
         """The container has ended as ``state`` says: give back what it held, then tell."""
@@ -224,10 +224,14 @@ class Lifecycle:
                 self.forget(container)
             container.ended()
 
-    def orphaned(self, container: Container) -> None:
+    def orphaned(self, container: Container, monitor: int) -> None:
         """A container whose monitor died has nobody to read its output: it is killed."""
         with container.lock:
             if container.removed or not container.running:
+                return
+            if (
+                container.state.get("monitor") != monitor
+            ):  # of an earlier run: another has taken over
                 return
             with suppress(FileNotFoundError, ValueError):
                 state = read_json(container.directory / STATE)
@@ -338,6 +342,12 @@ class Lifecycle:
 
 
 # %% Small decisions
+def _joined(container: Container, others: Others) -> Container | None:
+    """The container whose network it joins, if any."""
+    kind, _, name = container.host_config["NetworkMode"].partition(":")
+    return others(name) if kind == "container" else None
+
+
 def _status_of(error: BaseException) -> int:
     """The exit status that ``inspect`` shows for a container that could not start."""
     if isinstance(error, CommandNotFound):

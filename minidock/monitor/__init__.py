@@ -186,6 +186,8 @@ class Monitor:
         """First what cannot be told twice goes to disk, then everybody is told."""
         self.again_at = None
         self._close_held()
+        # Before it is told: who hears it may start the container again, with a socket of that name.
+        Path(self.directory, SOCKET).unlink(missing_ok=True)
         self._became("exited", **more)
 
     def _became(self, status: str, **more: Any) -> None:
@@ -223,7 +225,6 @@ class Monitor:
     def _say_goodbye(self) -> None:
         """Give clients the rest of the output; a client that does not take it is left behind."""
         self.loop.watch(self.listener, 0, lambda _: None)
-        Path(self.directory, SOCKET).unlink(missing_ok=True)
         everybody = [self.init, *self.execs.values()]
         for task in everybody:
             task.streams.finish()

@@ -547,3 +547,14 @@ def test_detach_keys(daemon: Daemon) -> None:
     finally:
         for name in ("MINIDOCK_RUN", "MINIDOCK_ROOT"):
             del os.environ[name]
+
+
+def test_the_silence_of_an_old_monitor_is_not_the_new_ones(daemon: Daemon) -> None:
+    """The monitor of the last run may hang up after the next run has begun."""
+    daemon.ok("run", "-d", "--name", "quick", "busybox", "sleep", "100")
+    for _ in range(12):
+        daemon.ok("restart", "-t", "0", "quick")
+        pid = inspect(daemon, "quick")["State"]["Pid"]
+        time.sleep(0.15)
+        assert inspect(daemon, "quick")["State"] | {"Pid": pid} == inspect(daemon, "quick")["State"]
+        assert inspect(daemon, "quick")["State"]["Running"]
