@@ -43,9 +43,10 @@ def stream(work: Work) -> Response:
     def run() -> None:
         try:
             context.run(work, queue.put, cancel)
-        except (MiniDockError, OSError) as error:
+        except Exception as error:  # noqa: BLE001 (told to the client, who would wait for ever)
             queue.put(error)
-        queue.put(None)
+        finally:
+            queue.put(None)
 
     Thread(target=run, name="transfer", daemon=True).start()
     first = queue.get()
@@ -63,7 +64,8 @@ def _lines(
     try:
         while message is not None:
             if isinstance(message, BaseException):
-                words = str(message)
+                known = isinstance(message, MiniDockError | OSError)
+                words = str(message) if known else f"{type(message).__name__}: {message}"
                 message = {"errorDetail": {"message": words}, "error": words}
             yield json.dumps(message).encode() + b"\r\n" if message else b""
             try:

@@ -71,8 +71,20 @@ class Transfers:
                 tags = repository.tags()
             except MiniDockError as error:
                 raise about_pull(error, name) from error
+        newer = False
+
+        def hear(message: Body) -> None:
+            """One status for all of them, at the end."""
+            nonlocal newer
+            status = str(message.get("status", ""))
+            newer = newer or status.startswith("Status: Downloaded")
+            if not status.startswith("Status: "):
+                say(message)
+
         for tag in tags:
-            self.pull(Reference(name.domain, name.path, tag), "", who, say, cancel)
+            self.pull(Reference(name.domain, name.path, tag), "", who, hear, cancel)
+        words = "Downloaded newer image for" if newer else "Image is up to date for"
+        say({"status": f"Status: {words} {name.familiar_name}"})
 
     def push(self, name: Reference, tag: str, who: Credentials, say: Say, cancel: Cancel) -> None:
         """Push one tag, or all (an empty one)."""

@@ -67,7 +67,7 @@ def _read(file: Any) -> bytes:
 def _deflate(piece: bytes, window: bytes, level: int, last: bool) -> bytes:
     """One piece of a raw deflate stream."""
     if window:
-        packer = zlib.compressobj(level, wbits=-15, memLevel=9, zdict=window)
+        packer = zlib.compressobj(level, wbits=-15, zdict=window)
     else:
-        packer = zlib.compressobj(level, wbits=-15, memLevel=9)
+        packer = zlib.compressobj(level, wbits=-15)
     return packer.compress(piece) + packer.flush(zlib.Z_FINISH if last else zlib.Z_SYNC_FLUSH)

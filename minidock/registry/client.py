@@ -88,6 +88,7 @@ def ping(
     raise AssertionError("the last scheme has returned or raised")
 
 
+# %% Login
 def login(settings: Settings, credentials: Credentials) -> dict[str, str]:
     """``POST /auth``: whether the registry believes it; returns the Engine API's answer."""
     host = settings.host(server_domain(credentials.server))
@@ -202,6 +203,7 @@ class Repository:
                 raise HostileArchive(
                     f"manifest verification failed for digest {one}: what came is {digest}"
                 )
+        _object(data)
         return Content(kind, digest, data)
 
     def _fetch(self, url: str, limit: int) -> tuple[bytes, str, str]:
@@ -344,5 +346,5 @@ def _object(data: bytes) -> dict[str, Any]:
 
     value = entry_of(data)
     if not isinstance(value, dict):
-        raise HostileArchive("the registry's answer is not a JSON object")
+        raise HostileArchive(f"the registry's answer is not a JSON object: {data[:80]!r}")
     return value

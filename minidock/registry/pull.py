@@ -97,6 +97,7 @@ class Plan:
     layers: tuple[Layer, ...]
 
 
+# %% A pull
 class Pull:
     """One pull from one repository."""
 

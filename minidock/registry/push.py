@@ -62,6 +62,7 @@ class Layer:
         return self.diff_id.partition(":")[2][:12]
 
 
+# %% A push
 class Push:
     """One push to one repository."""
 

@@ -54,7 +54,7 @@ def parse(text: str) -> Platform:
         part.replace("-", "_").isidentifier() or part == "386" for part in parts
     ):
         raise InvalidParameter(
-            f'"{text}" is an invalid OS/architecture: must be in the form OS[/ARCHITECTURE[/VARIANT]]'
+            f'"{text}": cannot parse platform specifier (want OS[/ARCHITECTURE[/VARIANT]])'
         )
     if len(parts) == 1:
         parts = [parts[0], architecture()] if parts[0] == "linux" else ["linux", parts[0]]

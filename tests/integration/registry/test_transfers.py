@@ -172,6 +172,8 @@ def test_all_tags(kit: Kit, other: Kit, registry: Registry) -> None:
     )
     other.transfers.pull_all(parse(names[0]), Credentials(), other.said.append, Cancel())
     assert sorted(other.images.get(names[0]).tags) == names
+    status = f"Status: Downloaded newer image for {registry.host}/many"
+    assert [one for one in other.statuses() if one.startswith("Status")] == [status]
 
 
 # %% Kinds of images
@@ -334,7 +336,7 @@ def test_a_layer_that_is_not_what_was_promised(kit: Kit, fake: Fake, kind: str) 
     packed = squeeze(LARGE)
     put_image(fake, ONE, LARGE)
     bad = {
-        "other bytes": squeeze(LARGE[:-1] + b"x"),
+        "other bytes": packed[:-9] + bytes([packed[-9] ^ 1]) + packed[-8:],
         "too short": packed[:-100],
         "too long": packed + b"more",
         "not gzip": secrets.token_bytes(len(packed)),
@@ -595,3 +597,16 @@ def test_one_image_packed_in_two_ways(kit: Kit, fake: Fake) -> None:
     assert again.push(f"{fake.host}/x:1") == first
     again.images.remove(again.images.list()[0].id, force=True, used_by=lambda image: [])
     assert again.images.store.digests() == []
+
+
+# %% Nonsense
+@pytest.mark.parametrize(
+    "data", [b"", b"[]", b"{", b"null", b'{"manifests": 3}', b'{"layers": {}}']
+)
+def test_a_manifest_that_is_nonsense(kit: Kit, fake: Fake, data: bytes) -> None:
+    for kind in (oci.MANIFEST, oci.INDEX, "text/html"):
+        fake.manifests["1"] = kind, data
+        with pytest.raises(MiniDockError):
+            kit.pull(f"{fake.host}/x:1")
+        with pytest.raises(MiniDockError):
+            kit.transfers.distribution(f"{fake.host}/x:1", Credentials())
