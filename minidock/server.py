@@ -29,7 +29,7 @@ import re
 import socket
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any, BinaryIO, cast
@@ -52,7 +52,7 @@ class Request:
     headers: dict[str, str]
     body: Body
     connection: "Connection"
-    pairs: list[tuple[str, str]] = field(default_factory=list)  # the query, equal names and all
+    pairs: Sequence[tuple[str, str]] = ()  # the query, equal names and all
 
     def values(self, name: str) -> list[str]:
         """All values of the query called ``name``."""

@@ -34,7 +34,7 @@ def get(call: Call, name: str, reference: str) -> Response:
 def put(call: Call, name: str, reference: str) -> Response:
     """PUT: by tag, or by digest with as many ``tag`` as one likes."""
     by_digest = ":" in reference
-    tags = [value for key, value in call.request.pairs if key == "tag"] if by_digest else []
+    tags = call.request.values("tag") if by_digest else []
     for tag in tags if by_digest else [reference]:
         check_tag(tag)
     digest = check_digest(reference) if by_digest else ""

@@ -189,8 +189,8 @@ class Manifests:
             old = self.index(repository)
             index = Index(dict(old.digests), dict(old.tags))
             yield index
-            path = repository.directory / INDEX
-            if index != old or not path.exists():
+            if index != old:
+                path = repository.directory / INDEX
                 write_json(path, index.as_json())
                 self._indexes[repository.name] = (_stamp(path), index)
 
