@@ -71,7 +71,11 @@ def make(lines: Iterable[str]) -> Picture:
         steps.append(Step(title.strip(), (*files,), oci.digest_of(data) if files else ""))
         blobs += [Descriptor(oci.LAYER, oci.digest_of(data), len(data))] if files else []
     history = tuple(
-        {"created": CREATED, "created_by": one.title, **({} if one.files else {"empty_layer": True})}
+        {
+            "created": CREATED,
+            "created_by": one.title,
+            **({} if one.files else {"empty_layer": True}),
+        }
         for one in steps
     )
     diff_ids = tuple(one.digest for one in blobs)

@@ -32,7 +32,9 @@ def show(lines: Iterable[bytes], out: TextIO, quiet: bool = False) -> None:
     for line in lines:
         message = json.loads(line)
         if "error" in message:
-            raise MiniDockError(message["error"])
+            error = MiniDockError(message["error"])
+            error.from_daemon = True
+            raise error
         if quiet or "aux" in message:
             continue
         if screen is not None:

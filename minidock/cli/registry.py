@@ -10,9 +10,8 @@ from __future__ import annotations
 import sys
 from urllib.parse import quote
 
-from minidock.cli.flags import Flag, UsageError, parse, usage
+from minidock.cli.flags import Flag, PlainError, need, parse, usage
 from minidock.client import Client
-from minidock.errors import MiniDockError
 from minidock.spec import reference
 
 TYPE_CHECKING = False
@@ -54,12 +53,11 @@ def pull(arguments: list[str]) -> int:
     from minidock.cli.explain import explained
 
     values, rest = parse(arguments, PULL)
-    if len(rest) != 1:
-        raise UsageError("'minidock pull' requires 1 argument")
+    need(rest, "pull", 1, 1)
     name = reference.parse(rest[0])
     given = ":" in rest[0].rpartition("/")[2] or bool(name.digest)
     if values["all-tags"] and given:
-        raise UsageError("tag can't be used with --all-tags/-a")
+        raise PlainError("tag can't be used with --all-tags/-a")
     if not given and not values["all-tags"] and not values["quiet"]:
         print(f"Using default tag: {name.tag}", flush=True)
     client = Client.from_environment()
@@ -97,12 +95,11 @@ def push(arguments: list[str]) -> int:
     from minidock.registry import credentials
 
     values, rest = parse(arguments, PUSH)
-    if len(rest) != 1:
-        raise UsageError("'minidock push' requires 1 argument")
+    need(rest, "push", 1, 1)
     name = reference.parse(rest[0])
     given = ":" in rest[0].rpartition("/")[2]
     if values["all-tags"] and given:
-        raise UsageError("tag can't be used with --all-tags/-a")
+        raise PlainError("tag can't be used with --all-tags/-a")
     if not given and not values["all-tags"] and not values["quiet"]:
         print(f"Using default tag: {name.tag}", flush=True)
     query = "" if values["all-tags"] else f"?tag={quote(name.tag)}"
@@ -121,8 +118,7 @@ def login(arguments: list[str]) -> int:
     from minidock.registry import credentials
 
     values, rest = parse(arguments, LOGIN)
-    if len(rest) > 1:
-        raise UsageError("'minidock login' requires at most 1 argument")
+    need(rest, "login", 0, 1)
     domain = _domain(rest)
     username, password = _asked(values["username"], values["password"], values["password-stdin"])
     auth = {
@@ -145,16 +141,16 @@ def _asked(username: str, password: str, from_stdin: bool) -> tuple[str, str]:
     """Name and password, from wherever they are to come."""
     if from_stdin:
         if not username:
-            raise UsageError("Must provide --username with --password-stdin")
+            raise PlainError("Must provide --username with --password-stdin")
         if password:
-            raise UsageError("--password and --password-stdin are mutually exclusive")
+            raise PlainError("--password and --password-stdin are mutually exclusive")
         return username, sys.stdin.read().rstrip("\r\n")
     if password:
         sys.stderr.write(
             "WARNING! Using --password via the CLI is insecure. Use --password-stdin.\n"
         )
     if not (username and password) and not sys.stdin.isatty():
-        raise MiniDockError("Cannot perform an interactive login from a non TTY device")
+        raise PlainError("Cannot perform an interactive login from a non TTY device")
     if not username:
         username = input("Username: ").strip()
     if not password:
@@ -162,7 +158,7 @@ def _asked(username: str, password: str, from_stdin: bool) -> tuple[str, str]:
 
         password = getpass("Password: ")
     if not username or not password:
-        raise MiniDockError(f"{'password' if username else 'username'} required")
+        raise PlainError(f"{'password' if username else 'username'} required")
     return username, password
 
 
@@ -171,6 +167,7 @@ def logout(arguments: list[str]) -> int:
     from minidock.registry import credentials
 
     _, rest = parse(arguments, [])
+    need(rest, "logout", 0, 1)
     domain = _domain(rest)
     if credentials.erase(domain):
         print(f"Removing login credentials for {credentials.key_of(domain)}")

@@ -64,13 +64,16 @@ def create(arguments: list[str]) -> int:
 
 def make(client: Client, values: Any, body: dict[str, Any]) -> str:
     """Create the container; returns its id. An image that is missing is asked for, as Docker does."""
+    words = [("name", values["name"]), ("platform", values["platform"])]
+    query = "&".join(f"{name}={quote(value)}" for name, value in words if value)
+    path = f"/containers/create{query and '?' + query}"
     cidfile = values["cidfile"]
     if cidfile and os.path.exists(cidfile):
         raise PlainError(
             "container ID file found, make sure the other container isn't running or delete "
             + cidfile
         )
-    made = _made(client, values, body)
+    made = _made(client, values, path, body)
     for warning in made.get("Warnings") or ():
         sys.stderr.write(f"WARNING: {warning}\n")
     if cidfile:
@@ -79,26 +82,18 @@ def make(client: Client, values: Any, body: dict[str, Any]) -> str:
     return str(made["Id"])
 
 
-def quote(text: str) -> str:
-    """Percent-encoding, without the 5 ms that urllib.parse takes to import."""
-    return "".join(c if c in UNRESERVED else "".join(f"%{b:02X}" for b in c.encode()) for c in text)
-
-
-def _made(client: Client, values: Any, body: dict[str, Any]) -> dict[str, Any]:
+def _made(client: Client, values: Any, path: str, body: dict[str, Any]) -> dict[str, Any]:
     """The answer to the request; the image is pulled before, or when it is missing, or never."""
-    words = [("name", values["name"]), ("platform", values["platform"])]
-    query = "&".join(f"{name}={quote(value)}" for name, value in words if value)
-    path, image = f"/containers/create{query and '?' + query}", body["Image"]
     if values["pull"] == "always":
-        _pull(client, image, values)
+        _pull(client, body["Image"], values)
     try:
         return dict(client.call("POST", path, body))
     except NotFound as error:
         if "No such image" not in str(error) or values["pull"] == "never":
             raise
         if not values["quiet"]:
-            sys.stderr.write(f"Unable to find image '{_shown(image)}' locally\n")
-    _pull(client, image, values)
+            sys.stderr.write(f"Unable to find image '{_shown(body['Image'])}' locally\n")
+    _pull(client, body["Image"], values)
     return dict(client.call("POST", path, body))
 
 
@@ -107,6 +102,11 @@ def _pull(client: Client, image: str, values: Any) -> None:
     from minidock.spec.reference import parse as parse_name
 
     fetch(client, parse_name(image), values["platform"], sys.stderr, values["quiet"])
+
+
+def quote(text: str) -> str:
+    """Percent-encoding, without the 5 ms that urllib.parse takes to import."""
+    return "".join(c if c in UNRESERVED else "".join(f"%{b:02X}" for b in c.encode()) for c in text)
 
 
 def _shown(image: str) -> str:

@@ -80,11 +80,11 @@ class Engine:
         self.bus = Events()
         self.lifecycle = Lifecycle(paths, self.driver, self.images, self.bridge, self.bus)
         self.execs = Execs(self.lifecycle)
+        self.registries = registries or Settings()
         self.copying = Copying(self.images, self.driver)
         self.roster = Roster()
         self.versions = Versions(self.lifecycle)
         self.store = Storekeeper(self.lifecycle, self.roster)
-        self.registries = registries or Settings()
 
     def open(self) -> None:
         """Start the spawner (before the process has threads), then take up what is there."""
@@ -109,17 +109,16 @@ class Engine:
         if not any(container.running for container in self.roster.all()):
             self.bridge.shutdown()
 
+    def find(self, reference: str) -> Container:
+        """By id, by name, or by an unambiguous beginning of the id."""
+        return self.roster.find(reference)
+
     @cached_property
     def transfers(self) -> "Transfers":
         """Pulls and pushes. An engine that never does them saves the memory of an HTTP client."""
         from minidock.engine.transfers import Transfers
 
         return Transfers(self.images, self.registries, self.bus)
-
-    # %% Finding a container
-    def find(self, reference: str) -> Container:
-        """By id, by name, or by an unambiguous beginning of the id."""
-        return self.roster.find(reference)
 
     # %% Create
     def create(self, body: Body, name: str | None) -> Body:

@@ -11,7 +11,7 @@ named last, when all of it is here and has the digests that were promised.
 And what was finished before a failure is kept, on a lease
 (:mod:`minidock.images.leases`), for the next try.
 
-**Interface:** :class:`Pull`, :class:`Locks`.
+**Interface:** :class:`Pull`, :class:`Transfer`, :class:`Locks`.
 
 **See:** OCI image specification, "manifest"; moby
 ``distribution/pull_v2.go``, for the words.
@@ -98,8 +98,8 @@ class Plan:
 
 
 # %% A pull
-class Pull:
-    """One pull from one repository."""
+class Transfer:
+    """What a pull and a push need: our store, the repository, somebody to tell, and the locks."""
 
     def __init__(
         self, images: Images, repository: Repository, progress: Progress, locks: Locks
@@ -108,6 +108,10 @@ class Pull:
         self.repository = repository
         self.progress = progress
         self.locks = locks
+
+
+class Pull(Transfer):
+    """One pull from one repository."""
 
     def run(self, wanted: Reference, platform: Platform | None) -> str:
         """Pull ``wanted``; returns the image's id."""

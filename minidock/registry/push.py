@@ -36,7 +36,7 @@ from minidock.images.store import Blob, entry_of
 from minidock.registry import known
 from minidock.registry.client import Content, Repository
 from minidock.registry.progress import Progress
-from minidock.registry.pull import Locks
+from minidock.registry.pull import Locks, Transfer
 from minidock.registry.transfer import Growing, Reader, Told, upload
 from minidock.spec import image as oci
 from minidock.spec.image import Descriptor
@@ -63,16 +63,13 @@ class Layer:
 
 
 # %% A push
-class Push:
+class Push(Transfer):
     """One push to one repository."""
 
     def __init__(
         self, images: Images, repository: Repository, progress: Progress, locks: Locks
     ) -> None:
-        self.images = images
-        self.repository = repository
-        self.progress = progress
-        self.locks = locks
+        super().__init__(images, repository, progress, locks)
         self._packed: dict[str, Descriptor] = {}  # by diff_id
 
     def run(self, name: Reference, tag: str) -> None:

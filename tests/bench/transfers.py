@@ -11,7 +11,6 @@ Run it alone, as root: ``python -m tests.bench.transfers [ROUNDS [DIRECTORY]]``.
 """
 
 import contextlib
-import gzip
 import hashlib
 import io
 import json
@@ -29,6 +28,7 @@ from pathlib import Path
 
 from minidock.images import bootstrap
 from minidock.spec.image import architecture
+from tests.bench.loading import rootfs
 from tests.bench.sides import Side, docker, minidock
 
 TARGETS = {
@@ -69,17 +69,6 @@ def registry(directory: Path, namespaces: list[str]) -> Iterator[str]:
 
 
 # %% Images
-def rootfs(archive: Path) -> Path:
-    """The tar in the only layer of ``archive``."""
-    plain = archive.with_suffix(".rootfs")
-    with tarfile.open(archive) as source:
-        largest = max(source, key=lambda member: member.size)
-        layer = source.extractfile(largest)
-        assert layer is not None
-        plain.write_bytes(gzip.decompress(layer.read()))
-    return plain
-
-
 def vary(plain: Path, token: str) -> Path:
     """The same with a file more."""
     with tarfile.open(plain, "a") as target:

@@ -237,17 +237,22 @@ def test_kill_at_every_step(own: Daemon, fake: Fake) -> None:
         for how in ("fail", "kill"):
             own.ok("rmi", name)
             assert partials(own) == []
-            with contextlib.suppress(Exception):
-                call_stream(own, path, {"X-MiniDock-Fault": f"{how}={title}"})
-            if how == "kill":
-                assert own.process is not None
-                assert own.process.wait(10) == -signal.SIGKILL, title
-                own.start()
-            check_store(own)
+            break_at(own, path, how, title)
             own.ok("pull", name)
             check_store(own)
             assert partials(own) == []
             own.ok("inspect", name)
+
+
+def break_at(daemon: Daemon, path: str, how: str, title: str) -> None:
+    """The step fails, or the daemon dies at it and is started again; the store is in order."""
+    with contextlib.suppress(Exception):
+        call_stream(daemon, path, {"X-MiniDock-Fault": f"{how}={title}"})
+    if how == "kill":
+        assert daemon.process is not None
+        assert daemon.process.wait(10) == -signal.SIGKILL, title
+        daemon.start()
+    check_store(daemon)
 
 
 def call_stream(daemon: Daemon, path: str, headers: dict[str, str]) -> list[dict[str, Any]]:
@@ -357,13 +362,7 @@ def test_push_fails_at_every_step(own: Daemon, fake: Fake, tmp_path: Path) -> No
     for title in titles:
         for how in ("fail", "kill"):
             load()
-            with contextlib.suppress(Exception):
-                call_stream(own, path, {"X-MiniDock-Fault": f"{how}={title}"})
-            if how == "kill":
-                assert own.process is not None
-                assert own.process.wait(10) == -signal.SIGKILL, title
-                own.start()
-            check_store(own)
+            break_at(own, path, how, title)
             assert own.ok("inspect", "-f", "{{.Id}}", name) == image
             own.ok("push", name)
             check_store(own)
