@@ -24,6 +24,7 @@ from contextlib import suppress
 from minidock.engine.container import Container
 from minidock.engine.lifecycle import Lifecycle, remove_directory
 from minidock.engine.monitors import connect, kill_cgroup
+from minidock.engine.versions import thaw
 from minidock.monitor import STATE
 from minidock.paths import read_json
 
@@ -34,6 +35,7 @@ def recover(lifecycle: Lifecycle) -> list[Container]:
     containers = list(_on_disk(lifecycle))
     for container in containers:
         _settle(lifecycle, container)
+        thaw(lifecycle, container)
     alive = {container.id for container in containers if container.running}
     lifecycle.bridge.remove_leftovers(alive)
     return [container for container in containers if not container.removed]

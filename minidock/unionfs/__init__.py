@@ -23,7 +23,7 @@ import secrets
 import shutil
 import sys
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Container, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -200,8 +200,14 @@ class Driver(ABC):
         """What the container has added, changed and deleted, in the order of paths."""
 
     @abstractmethod
-    def pack(self, chains: Sequence[str], container_dir: Path, out: BinaryIO) -> None:
-        """The container's own layer as a tar, with whiteouts."""
+    def pack(
+        self,
+        chains: Sequence[str],
+        container_dir: Path,
+        out: BinaryIO,
+        without: Container[str] = (),
+    ) -> None:
+        """The container's own layer as a tar, with whiteouts; ``without`` paths that are left out."""
 
 
 # %% Where on the disk

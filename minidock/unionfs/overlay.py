@@ -22,7 +22,7 @@ import os
 import stat
 import tarfile
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Container, Iterator, Sequence
 from contextlib import suppress
 from pathlib import Path
 from threading import Thread
@@ -159,9 +159,15 @@ class OverlayDriver(Driver):
         return False
 
     # %% Packing
-    def pack(self, chains: Sequence[str], container_dir: Path, out: BinaryIO) -> None:
+    def pack(
+        self,
+        chains: Sequence[str],
+        container_dir: Path,
+        out: BinaryIO,
+        without: Container[str] = (),
+    ) -> None:
         """The upper directory, with OCI's whiteouts instead of the kernel's."""
-        pack(container_dir / "upper", out, _convert)
+        pack(container_dir / "upper", out, _convert, without)
 
 
 def _look(layer: Path, name: str) -> bool | None:

@@ -17,7 +17,7 @@ import os
 import stat
 import subprocess
 import tarfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Container, Iterator, Sequence
 from pathlib import Path
 from typing import BinaryIO
 
@@ -86,7 +86,13 @@ class VfsDriver(Driver):
         found += [Change("D", f"/{name}") for name in deleted]
         return sorted(found, key=lambda change: change.path)
 
-    def pack(self, chains: Sequence[str], container_dir: Path, out: BinaryIO) -> None:
+    def pack(
+        self,
+        chains: Sequence[str],
+        container_dir: Path,
+        out: BinaryIO,
+        without: Container[str] = (),
+    ) -> None:
         """Only what has changed; a deletion goes in beside the directory it happened in."""
         changes = self.changes(chains, container_dir)
         wanted = {change.path for change in changes if change.kind != "D"}
@@ -104,7 +110,7 @@ class VfsDriver(Driver):
             for name in [*deleted.pop("/", ()), *deleted.pop(here, ())]:
                 yield whiteout(name)
 
-        pack(container_dir / "upper", out, convert)
+        pack(container_dir / "upper", out, convert, without)
 
 
 # %% Comparing

@@ -439,7 +439,7 @@ def test_prune(daemon: Daemon) -> None:
     out = daemon.minidock("container", "prune", "-f")
     assert gone in out.stdout and "Total reclaimed space" in out.stdout
     assert daemon.ok("ps", "-a", "--format", "{{.Names}}") == "up\n"
-    assert daemon.minidock("container", "prune", stdin="n\n").returncode == 1
+    assert daemon.minidock("container", "prune", stdin="n\n").returncode == 0  # no is no failure
 
 
 def test_attach_shows_what_comes(daemon: Daemon) -> None:
