@@ -1,0 +1,2 @@
+from tools.vm import box
+print(box.cached())

@@ -1,0 +1,59 @@
+"""What is in the box.
+
+The box is a Debian 12 in which ``./setup`` has run: everything that needs a
+network has happened when it is built, so that ``vagrant up`` needs none.
+
+The trap is a cache that is stale: a box is kept under the digest of all
+that went into it, this file and its neighbours included, so that a changed
+recipe is another box and not an old one.
+
+**Interface:** :data:`SUITE`, :data:`MACHINE`, :data:`FOR_STUDENTS`, :data:`FOR_COMPARISON`,
+:func:`packages`, :func:`digest`.
+"""
+
+import hashlib
+import platform
+import subprocess
+from pathlib import Path
+
+TREE = Path(__file__).parent.parent.parent
+SUITE = "bookworm"
+BOX = "minidock/debian12"
+DISK_GIB = 10
+
+# %% The packages
+MACHINE = """
+    systemd systemd-sysv udev dbus kmod initramfs-tools zstd
+    ifupdown isc-dhcp-client openssh-server sudo rsync
+""".split()
+
+FOR_STUDENTS = "man-db manpages less nano strace curl iputils-ping procps psmisc bsdextrautils".split()
+
+# Engines to compare with, and what their storage drivers and ours can be tried on.
+FOR_COMPARISON = """
+    docker.io crun podman uidmap slirp4netns fuse-overlayfs
+    dmsetup thin-provisioning-tools btrfs-progs e2fsprogs xfsprogs
+""".split()
+
+KERNELS = {"x86_64": "linux-image-cloud-amd64", "aarch64": "linux-image-cloud-arm64"}
+
+
+def packages() -> list[str]:
+    """Everything in the box that comes from Debian: the machine, and what ``./setup`` wants."""
+    asked = subprocess.run(
+        [TREE / "setup", "--packages"], capture_output=True, text=True, check=True
+    )
+    kernel = KERNELS[platform.machine()]
+    return sorted({kernel, *MACHINE, *FOR_STUDENTS, *FOR_COMPARISON, *asked.stdout.split()})
+
+
+# %% The name of a box
+def digest() -> str:
+    """Sixteen hexadecimal digits that change when the recipe does."""
+    here = Path(__file__).parent
+    inputs = [here / name for name in ("recipe.py", "box.py", "disk.py")]
+    inputs += [TREE / "setup", TREE / "pyproject.toml", TREE / "minidock/images/bootstrap.py"]
+    state = hashlib.sha256("\n".join(packages()).encode())
+    for path in inputs:
+        state.update(path.read_bytes())
+    return state.hexdigest()[:16]
