@@ -156,6 +156,14 @@ class Cgroup(ABC):
             return sorted(int(line) for line in read(self.join_paths()[0]).split())
         return []
 
+    def everybody(self) -> list[int]:
+        """The processes in it and in the cgroups that it has made below itself."""
+        found: set[int] = set()
+        for place, _, _ in os.walk(self.directories()[0]):
+            with suppress(OSError):
+                found.update(int(line) for line in read(f"{place}/cgroup.procs").split())
+        return sorted(found)
+
     def oom_killed(self) -> bool:
         """Whether the kernel has killed a process in it for want of memory."""
         with suppress(OSError):
@@ -166,17 +174,17 @@ class Cgroup(ABC):
     def kill(self) -> None:
         """Kill every process in it, and wait until none is left."""
         deadline = time.monotonic() + 10.0
-        while self.pids():
+        while left := self.everybody():
             self._kill_once()
             if time.monotonic() > deadline:
-                raise Unavailable(f"processes in cgroup {self.path} do not die: {self.pids()}")
+                raise Unavailable(f"processes in cgroup {self.path} do not die: {left}")
             time.sleep(0.001)
 
     def _kill_once(self) -> None:
         """Freeze first, so that nobody forks away while we go through the list."""
         with suppress(OSError):
             self.freeze(True)
-        for pid in self.pids():
+        for pid in self.everybody():
             with suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGKILL)
         with suppress(OSError):

@@ -275,7 +275,7 @@ class Engine:
 
         container = self.find(ref)
         container.must_run()
-        pids = cgroups.open(f"/minidock/{container.id}").pids()
+        pids = cgroups.open(f"/minidock/{container.id}").everybody()
         command = ["ps", *(ps_args or "-ef").split()]
         found = subprocess.run(command, capture_output=True, text=True, check=False)
         if found.returncode != 0:

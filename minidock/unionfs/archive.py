@@ -81,10 +81,10 @@ class _Header(tarfile.TarInfo):
     """A header that must be whole: tarfile takes a missing or damaged one for the archive's end."""
 
     @classmethod
-    def frombuf(cls, buf: bytes | bytearray, encoding: str, errors: str) -> "_Header":
+    def fromtarfile(cls, source: tarfile.TarFile) -> "_Header":
         """As tarfile does it; only a block of zeros is an end."""
         try:
-            return super().frombuf(buf, encoding, errors)
+            return super().fromtarfile(source)
         except tarfile.EOFHeaderError:  # type: ignore[attr-defined]
             raise
         except tarfile.HeaderError as error:

@@ -1,2 +1,3 @@
 from tools.vm import box
+
 print(box.cached())

@@ -120,7 +120,8 @@ DISABLED = ("docker.service", "containerd.service", "docker-registry.service")
 NOT_IN_A_LABORATORY = """
     apt-daily.timer apt-daily-upgrade.timer e2scrub_all.timer e2scrub_reap.service fstrim.timer
     dpkg-db-backup.timer man-db.timer getty@tty1.service systemd-timesyncd.service
-    podman-auto-update.timer podman.service podman-restart.service
+    podman.socket podman.service podman-restart.service
+    podman-auto-update.timer podman-auto-update.service
 """.split()
 
 
@@ -146,7 +147,9 @@ def _configure(tree: Path) -> None:
 
 def _authorise(tree: Path) -> None:
     """Vagrant's public key, which Debian ships: Vagrant replaces it by one of its own when it starts."""
-    keys = sorted(Path("/usr/share").glob("rubygems-integration/all/gems/vagrant-*/keys/vagrant.pub"))
+    keys = sorted(
+        Path("/usr/share").glob("rubygems-integration/all/gems/vagrant-*/keys/vagrant.pub")
+    )
     if not keys:
         raise Failed("vagrant is not installed (./setup --vm installs it)")
     folder = tree / "home/vagrant/.ssh"
@@ -163,13 +166,13 @@ def _chroot(tree: Path, *command: str) -> None:
 
 # %% What ./setup does
 def _environment(tree: Path) -> None:
-    """``./setup --only`` in /vagrant, with wheels that were downloaded here; only ``.venv`` stays."""
+    """``./setup --lab`` in /vagrant, with wheels that were downloaded here; only ``.venv`` stays."""
     wheels = tree / "opt/minidock/wheels"
     wheels.mkdir(parents=True)
     pip = [str(recipe.TREE / ".venv/bin/pip"), "download", "-q", "-d", str(wheels)]
     run(*pip, "setuptools", "wheel", ".[dev]", cwd=recipe.TREE)
     with _tree(tree / "vagrant"):
-        _chroot(tree, "/vagrant/setup", "--only")
+        _chroot(tree, "/vagrant/setup", "--lab")
     run("chown", "-R", f"{VAGRANT_UID}:{VAGRANT_UID}", str(tree / "vagrant"))
 
 

@@ -7,8 +7,7 @@ The trap is a cache that is stale: a box is kept under the digest of all
 that went into it, this file and its neighbours included, so that a changed
 recipe is another box and not an old one.
 
-**Interface:** :data:`SUITE`, :data:`MACHINE`, :data:`FOR_STUDENTS`, :data:`FOR_COMPARISON`,
-:func:`packages`, :func:`digest`.
+**Interface:** :data:`SUITE`, :data:`MACHINE`, :func:`packages`, :func:`digest`.
 """
 
 import hashlib
@@ -27,24 +26,16 @@ MACHINE = """
     ifupdown isc-dhcp-client openssh-server sudo rsync
 """.split()
 
-FOR_STUDENTS = "man-db manpages less nano strace curl iputils-ping procps psmisc bsdextrautils".split()
-
-# Engines to compare with, and what their storage drivers and ours can be tried on.
-FOR_COMPARISON = """
-    docker.io crun podman uidmap slirp4netns fuse-overlayfs
-    dmsetup thin-provisioning-tools btrfs-progs e2fsprogs xfsprogs
-""".split()
-
 KERNELS = {"x86_64": "linux-image-cloud-amd64", "aarch64": "linux-image-cloud-arm64"}
 
 
 def packages() -> list[str]:
-    """Everything in the box that comes from Debian: the machine, and what ``./setup`` wants."""
+    """Everything in the box that comes from Debian: the machine, and what ``./setup --lab`` wants."""
     asked = subprocess.run(
         [TREE / "setup", "--packages"], capture_output=True, text=True, check=True
     )
     kernel = KERNELS[platform.machine()]
-    return sorted({kernel, *MACHINE, *FOR_STUDENTS, *FOR_COMPARISON, *asked.stdout.split()})
+    return sorted({kernel, *MACHINE, *asked.stdout.split()})
 
 
 # %% The name of a box

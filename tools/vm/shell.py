@@ -26,7 +26,13 @@ def run(
     """What ``command`` prints. Raises :class:`Failed` with the end of what it complained of."""
     try:
         done = subprocess.run(
-            command, input=stdin, capture_output=True, env=env, cwd=cwd, timeout=timeout, check=False
+            command,
+            input=stdin,
+            capture_output=True,
+            env=env,
+            cwd=cwd,
+            timeout=timeout,
+            check=False,
         )
     except FileNotFoundError:
         raise Failed(f"{command[0]} is not installed (./setup --vm installs it)") from None
