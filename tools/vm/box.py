@@ -82,7 +82,7 @@ def _debian(tree: Path) -> None:
     run(
         "mmdebstrap", "--quiet", "--mode=root", "--variant=minbase",
         f"--include={','.join(recipe.packages())}",
-        '--aptopt=Acquire::Languages "none"', '--aptopt=APT::Install-Recommends "false"',
+        "--dpkgopt=force-unsafe-io", '--aptopt=Acquire::Languages "none"', '--aptopt=APT::Install-Recommends "false"',
         *[f"--dpkgopt=path-exclude={path}" for path in leave_out],
         "--dpkgopt=path-exclude=/usr/share/man/??/*", "--dpkgopt=path-exclude=/usr/share/man/??_*/*",
         "--dpkgopt=path-include=/usr/share/doc/*/copyright",

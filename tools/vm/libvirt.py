@@ -9,7 +9,7 @@ The traps. A libvirtd that ends leaves its networks alive: the bridge,
 dnsmasq, the rules. It has no word for "everything of yours", so all that a
 machine of ours makes carries one random prefix, and is looked for by that.
 
-**Interface:** :func:`running`, :class:`Unusable`, :func:`virsh`, :func:`sweep`, :func:`remains`.
+**Interface:** :func:`running`, :func:`answers`, :class:`Unusable`, :func:`virsh`, :func:`sweep`, :func:`remains`.
 
 **See:** libvirtd(8), virsh(1); https://libvirt.org, "Firewall and network filtering".
 """
@@ -43,7 +43,7 @@ class Unusable(Exception):
 @contextlib.contextmanager
 def running(kvm: bool) -> Iterator[None]:
     """libvirtd, started if nobody has; what we start, we end. Raises :class:`Unusable`."""
-    if _answers():
+    if answers():
         _try_a_network()
         yield
         return
@@ -57,7 +57,8 @@ def running(kvm: bool) -> Iterator[None]:
         _remove_chains(firewall)
 
 
-def _answers() -> bool:
+def answers() -> bool:
+    """Whether libvirtd is there."""
     try:
         virsh("version")
     except Failed:
@@ -87,7 +88,7 @@ def _start(kvm: bool) -> list[str]:
             except Failed as error:
                 raise Unusable(str(error)) from None
     for _ in range(100):
-        if _answers():
+        if answers():
             return started
         time.sleep(0.1)
     raise Unusable("libvirtd does not answer")

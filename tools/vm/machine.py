@@ -8,7 +8,7 @@ made, however far it got, and may be called at any time.
 The trap is the failed ``up``: it leaves half a machine, and the exception
 that says why must not be lost in the tidying.
 
-**Interface:** :class:`Machine`, :func:`machine`, :func:`settings`.
+**Interface:** :class:`Machine`, :func:`machine`, :func:`settings`, :func:`footprint`.
 """
 
 import os
@@ -44,6 +44,9 @@ class Machine(Protocol):
     def console(self) -> str:
         """What the machine has printed on its serial console."""
 
+    def footprint(self) -> str:
+        """The emulator's memory and the disk's size, for people."""
+
     def destroy(self) -> None:
         """Take away everything that ``up`` has made."""
 
@@ -56,6 +59,14 @@ def settings() -> Settings:
         accelerator=os.environ.get("MINIDOCK_VM_ACCELERATOR") or cpu.accelerator(),
         patience=int(os.environ.get("MINIDOCK_VM_PATIENCE", "600")),
     )
+
+
+def footprint(pid: int, disk: Path) -> str:
+    """The memory of process ``pid`` (its own part: PSS) and the size of ``disk``, for people."""
+    for line in Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines():
+        if line.startswith("Pss:"):
+            return f"{int(line.split()[1]) >> 10} MB of memory, {disk.stat().st_blocks >> 11} MB of disk"
+    raise ValueError(f"process {pid} has no Pss")
 
 
 # %% One machine, for a while

@@ -1,11 +1,13 @@
-"""A machine by QEMU alone: no libvirt, no bridge, no root.
+r"""A machine by QEMU alone: no libvirt, no bridge, no root.
 
 A disk that is a layer over the box (what the machine writes goes into a
 file of its own: a union file system of two block devices), a network card
 whose packets QEMU itself translates into sockets, and one forwarded port
 for ssh.
 
-The traps. Translating with several threads (``thread=multi``) is what makes
+The traps. That network would let the machine out into the internet, and then
+nobody would notice that the box is not whole: it is ``restrict``\ ed to the one
+port. Translating with several threads (``thread=multi``) is what makes
 two processors two. And the emulator is ended by its pid, which is read from
 its own child, never by a name.
 
@@ -21,7 +23,7 @@ import tarfile
 import time
 from pathlib import Path
 
-from tools.vm.machine import Settings
+from tools.vm.machine import Settings, footprint
 from tools.vm.shell import Failed, run
 from tools.vm.ssh import Ssh
 
@@ -52,7 +54,7 @@ class QemuMachine:
     def _command(self, disk: Path, port: int) -> list[str]:
         wanted = self._wanted
         accelerator = "tcg,thread=multi" if wanted.accelerator == "tcg" else wanted.accelerator
-        forward = f"user,id=net,hostfwd=tcp:127.0.0.1:{port}-:22"
+        forward = f"user,id=net,restrict=on,hostfwd=tcp:127.0.0.1:{port}-:22"
         return [
             "qemu-system-x86_64", "-accel", accelerator, "-machine", "q35", "-cpu", "max",
             "-m", str(wanted.memory), "-smp", str(wanted.cpus),
@@ -93,6 +95,11 @@ class QemuMachine:
     def console(self) -> str:
         """The serial console's log."""
         return self._log.read_text(errors="replace") if self._log.exists() else ""
+
+    def footprint(self) -> str:
+        """Memory of the one process, size of the one layer."""
+        assert self._process is not None
+        return footprint(self._process.pid, self._directory / "disk.qcow2")
 
     def destroy(self) -> None:
         """End the emulator; its files go with the directory."""

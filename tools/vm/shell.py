@@ -1,6 +1,6 @@
 """Programs that must succeed, and what they said when they do not.
 
-**Interface:** :func:`run`, :func:`say`, :class:`Failed`.
+**Interface:** :func:`run`, :func:`say`, :class:`Failed`, :class:`NotHere`.
 """
 
 import subprocess
@@ -14,6 +14,10 @@ _BEGAN = time.monotonic()
 
 class Failed(Exception):
     """Something outside went wrong; the text is for a person to act on."""
+
+
+class NotHere(Exception):
+    """This computer lacks what is needed; nobody's fault who wrote this."""
 
 
 def run(

@@ -93,6 +93,10 @@ class Ssh:
         shell = f"ssh -F {self.config}"
         run("rsync", "-rlpt", "--delete", *excluded, "-e", shell, f"{tree}/", f"{HOST}:{target}/")
 
+    def put(self, path: Path, target: str) -> None:
+        """One file to the machine."""
+        run("rsync", "-p", "-e", f"ssh -F {self.config}", str(path), f"{HOST}:{target}")
+
     def fetch(self, path: str, target: Path) -> None:
         """One file of the machine."""
         target.parent.mkdir(parents=True, exist_ok=True)

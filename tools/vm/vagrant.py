@@ -24,7 +24,7 @@ from pathlib import Path
 import vagrant
 
 from tools.vm import libvirt
-from tools.vm.machine import Settings
+from tools.vm.machine import Settings, footprint
 from tools.vm.recipe import BOX, TREE
 from tools.vm.shell import Failed, say
 from tools.vm.ssh import Ssh
@@ -114,6 +114,12 @@ class VagrantMachine:
     def console(self) -> str:
         """The serial console's log."""
         return self._console.read_text(errors="replace") if self._console.exists() else ""
+
+    def footprint(self) -> str:
+        """Memory of the emulator that libvirt has started, size of the machine's own volume."""
+        domain = f"{self.prefix}_minidock"
+        pid = int(Path(f"/run/libvirt/qemu/{domain}.pid").read_text())
+        return footprint(pid, self._directory / "pool" / f"{domain}.img")
 
     def destroy(self) -> None:
         """As a student would; then whatever is left."""
