@@ -139,7 +139,6 @@ def main(words: list[str]) -> int:
     one = commands.add_parser("measure")
     one.set_defaults(command=costs)
     arguments = parser.parse_args(words)
-    signal.signal(signal.SIGTERM, _ended)
     try:
         return int(arguments.command(arguments))
     except NotHere as error:
@@ -156,4 +155,5 @@ def _ended(number: int, frame: FrameType | None) -> None:
 
 
 if __name__ == "__main__":
+    signal.signal(signal.SIGTERM, _ended)
     raise SystemExit(main(sys.argv[1:]))
