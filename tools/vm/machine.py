@@ -71,8 +71,13 @@ def footprint(pid: int, disk: Path) -> str:
 
 # %% One machine, for a while
 @contextmanager
-def machine(kind: str, box: Path, wanted: Settings) -> Iterator[tuple[Machine, Ssh]]:
-    """A running machine of ``kind`` (``vagrant`` or ``qemu``), destroyed at the end whatever happens."""
+def machine(
+    kind: str, box: Path, wanted: Settings, attempts: int = 1
+) -> Iterator[tuple[Machine, Ssh]]:
+    """A running machine of ``kind`` (``vagrant`` or ``qemu``), destroyed at the end whatever happens.
+
+    Starting is tried ``attempts`` times: an emulated machine on a busy computer can be too late.
+    """
     with tempfile.TemporaryDirectory(prefix=f"minidock-{kind}.", dir="/var/tmp") as name:
         directory = Path(name)
         directory.chmod(0o711)  # libvirt runs the emulator as another user
@@ -80,11 +85,21 @@ def machine(kind: str, box: Path, wanted: Settings) -> Iterator[tuple[Machine, S
         try:
             say(f"up, by {kind} ({wanted.accelerator}, {wanted.cpus} cpus, {wanted.memory} MB)")
             ssh = _up(one)
-            say("ssh answers")
-            yield one, ssh
-        finally:
+        except BaseException as error:
             one.destroy()
-            say("destroyed")
+            if attempts == 1 or not isinstance(error, Failed):
+                raise
+            say(f"{error}\nOnce more:")
+        else:
+            try:
+                say("ssh answers")
+                yield one, ssh
+            finally:
+                one.destroy()
+                say("destroyed")
+            return
+    with machine(kind, box, wanted, attempts - 1) as again:
+        yield again
 
 
 def make(kind: str, box: Path, wanted: Settings, directory: Path) -> Machine:

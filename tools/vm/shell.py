@@ -1,6 +1,6 @@
 """Programs that must succeed, and what they said when they do not.
 
-**Interface:** :func:`run`, :func:`say`, :class:`Failed`, :class:`NotHere`.
+**Interface:** :func:`run`, :func:`say`, :func:`since_begin`, :class:`Failed`, :class:`NotHere`.
 """
 
 import subprocess
@@ -49,6 +49,11 @@ def run(
     return done.stdout.decode(errors="replace")
 
 
+def since_begin() -> float:
+    """Seconds since the program began."""
+    return time.monotonic() - _BEGAN
+
+
 def say(text: str) -> None:
-    """A line of progress, with the seconds since the program began."""
-    print(f"[{time.monotonic() - _BEGAN:5.0f} s] {text}", file=sys.stderr, flush=True)
+    """A line of progress, and when."""
+    print(f"[{since_begin():5.0f} s] {text}", file=sys.stderr, flush=True)

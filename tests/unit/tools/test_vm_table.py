@@ -104,13 +104,23 @@ def test_smoke_is_what_the_host_could_not_do(report: Path) -> None:
         case("test_z", f"{table.NOT_IN_THE_TREE[0]} in /x"),
     ]
     report.write_text(HEAD.format(cases="".join(cases)))
-    names = suite.smoke(report)
+    names = suite.smoke_names(report)
     assert names[: len(suite.ALWAYS)] == suite.ALWAYS
     assert names[len(suite.ALWAYS) :] == ["tests/a/test_b.py::test_x"]
 
 
 def test_smoke_without_a_report(tmp_path: Path) -> None:
-    assert suite.smoke(tmp_path / "none.xml") == suite.ALWAYS
+    assert suite.smoke_names(tmp_path / "none.xml") == suite.ALWAYS
+
+
+def test_the_rest_is_what_the_smoke_part_leaves(report: Path) -> None:
+    cases = [
+        case("test_x", "no v2"),
+        case("test_y"),
+        case("t", file="tests/integration/test_cgroups.py"),
+    ]
+    report.write_text(HEAD.format(cases="".join(cases)))
+    assert suite.rest_names(suite.smoke_names(report), report) == ["tests/a/test_b.py::test_y"]
 
 
 def test_what_is_always_run_exists() -> None:
