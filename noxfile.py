@@ -17,7 +17,7 @@ BIN = Path(sys.executable).parent
 nox.options.default_venv_backend = "none"
 nox.options.sessions = ["lint", "types", "imports", "book", "tests"]
 
-SOURCES = ["minidock", "tests", "tools", "noxfile.py"]
+SOURCES = ["minidock", "labs", "tests", "tools", "noxfile.py"]
 
 
 def run(session: nox.Session, program: str, *arguments: str) -> None:
@@ -30,7 +30,7 @@ def lint(session: nox.Session) -> None:
     """Style: ruff and codespell."""
     run(session, "ruff", "check", *SOURCES)
     run(session, "ruff", "format", "--check", *SOURCES)
-    run(session, "codespell", "minidock", "tests", "tools", "chapters", "docs", "README.md")
+    run(session, "codespell", "minidock", "labs", "tests", "tools", "chapters", "docs", "README.md")
 
 
 @nox.session
@@ -71,6 +71,12 @@ def vm(session: nox.Session) -> None:
     """The tests in the VM; -- --smoke only those that the host could not run; -- --by qemu."""
     session.run("./setup", "--vm", external=True)
     run(session, "python", "-m", "tools.vm", "test", *session.posargs)
+
+
+@nox.session
+def labs(session: nox.Session) -> None:
+    """The labs' graders: stubs fail, the engine passes, wrong answers hear why (part of tests)."""
+    run(session, "pytest", "tests/labs", "tests/unit/labs", *session.posargs)
 
 
 @nox.session

@@ -117,7 +117,8 @@ def _become_daemon(run: str, writes: int) -> None:
     os.dup2(log, 1)
     os.dup2(log, 2)
     os.set_inheritable(writes, True)
-    command = [sys.executable, "-m", "minidock", "daemon", "--ready-fd", str(writes)]
+    # -P, or the daemon would be whatever the current directory calls minidock.
+    command = [sys.executable, "-P", "-m", "minidock", "daemon", "--ready-fd", str(writes)]
     package = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
     os.execve(sys.executable, command, {**os.environ, "PYTHONPATH": package})
 

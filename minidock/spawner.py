@@ -51,6 +51,7 @@ class Spawner:
         os.set_inheritable(theirs.fileno(), True)
         arguments = [
             sys.executable,
+            "-P",
             "-m",
             "minidock.spawner",
             str(theirs.fileno()),

@@ -19,28 +19,29 @@ from minidock.errors import MiniDockError, NotFound, NotSupported
 # %% Looking
 def list_(engine: Engine, request: Request) -> Response:
     """``docker images``."""
-    wanted = request.filters().get("reference")
-    found = [image.summary() for image in engine.images.list()]
-    if wanted:
-        found = [one for one in found if any(_fits(tag, wanted) for tag in one["RepoTags"] or [])]
-    return Response(json=found)
-
-
-def _fits(tag: str, patterns: list[str]) -> bool:
-    from fnmatch import fnmatch
-
-    return any(fnmatch(tag, one) or fnmatch(tag.rpartition(":")[0], one) for one in patterns)
+    filters, shared = request.filters(), request.flag("shared-size")
+    if request.query.get("filter"):  # how clients of before 1.28 gave a name
+        filters.setdefault("reference", []).append(request.query["filter"])
+    return Response(json=engine.images.listed(filters, shared=shared))
 
 
 def inspect(engine: Engine, request: Request, name: str) -> Response:
     """``docker image inspect``."""
-    return Response(json=engine.images.get(name).inspect())
+    return Response(json=engine.images.inspect(name))
+
+
+def history(engine: Engine, request: Request, name: str) -> Response:
+    """``docker history``."""
+    return Response(json=engine.images.history(name))
 
 
 # %% Loading
 def load(engine: Engine, request: Request) -> Response:
-    """``docker load``: messages while it goes on."""
-    return Response(pieces=_messages(request, lambda body, say: engine.images.load(body, say)))
+    """``docker load``: messages while it goes on, with ``quiet`` only the last ones."""
+    quiet = request.flag("quiet")
+    return Response(
+        pieces=_messages(request, lambda body, say: engine.images.load(body, say, quiet=quiet))
+    )
 
 
 def _messages(request: Request, work: Any) -> Iterator[bytes]:
@@ -52,7 +53,11 @@ def _messages(request: Request, work: Any) -> Iterator[bytes]:
             work(cast(BinaryIO, request.body), queue.put)
         except (MiniDockError, OSError) as error:
             queue.put({"errorDetail": {"message": str(error)}, "error": str(error)})
-        queue.put(None)
+        except Exception as error:  # noqa: BLE001 (a bug; without a word the client would wait for ever)
+            text = f"{type(error).__name__}: {error}"
+            queue.put({"errorDetail": {"message": text}, "error": text})
+        finally:
+            queue.put(None)
 
     thread = Thread(target=run, daemon=True)
     thread.start()
@@ -84,7 +89,7 @@ def _import(engine: Engine, request: Request) -> Response:
         raise NotSupported("import from a URL is not supported by MiniDock: fetch it first")
     name, tag = request.query.get("repo", ""), request.query.get("tag", "")
     reference = (f"{name}:{tag}" if tag else name) or None
-    changes = [request.query["changes"]] if request.query.get("changes") else []
+    changes = request.values("changes")
 
     def work(body: BinaryIO, say: Any) -> None:
         message = request.query.get("message", "")
@@ -112,6 +117,7 @@ ROUTES: list[Route] = [
     ("POST", "/images/load", load),
     ("POST", "/images/create", create),
     ("GET", "/images/{name*}/json", inspect),
+    ("GET", "/images/{name*}/history", history),
     ("POST", "/images/{name*}/tag", tag),
     ("DELETE", "/images/{name*}", remove),
 ]

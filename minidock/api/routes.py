@@ -54,6 +54,11 @@ class Router:
         except (MiniDockError, OSError) as error:
             status = status_of(error)
             return Response(status, None if status == 304 else {"message": str(error)})
+        except Exception as error:  # noqa: BLE001 (a bug; the client hears of it, the log has more)
+            from traceback import print_exc
+
+            print_exc()
+            return Response(status_of(error), {"message": f"{type(error).__name__}: {error}"})
 
     def _find(self, method: str, path: str) -> tuple[Handler, tuple[str, ...]]:
         for known, pattern, handler in self._table:

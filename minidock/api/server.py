@@ -21,7 +21,7 @@ import json
 import os
 import socket
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from io import RawIOBase
 from typing import Any, BinaryIO, cast
@@ -45,6 +45,11 @@ class Request:
     headers: dict[str, str]
     body: "Body"
     connection: "Connection"
+    pairs: Sequence[tuple[str, str]] = ()
+
+    def values(self, name: str) -> list[str]:
+        """All values of the query called ``name``."""
+        return [value for key, value in self.pairs if key == name]
 
     def json(self) -> dict[str, Any]:
         """The body as a JSON object; an empty body is an empty object."""
@@ -251,8 +256,8 @@ class Connection:
             self.socket.sendall(b"HTTP/1.1 100 Continue\r\n\r\n")
         path, _, query = target.partition("?")
         body = Body(cast(BinaryIO, self._reader), 0 if chunked else int(length), chunked)
-        pairs = dict(parse_qsl(query, keep_blank_values=True))
-        return Request(method, unquote(path), pairs, headers, body, self)
+        pairs = parse_qsl(query, keep_blank_values=True)
+        return Request(method, unquote(path), dict(pairs), headers, body, self, pairs)
 
     # %% Sending
     def _send(self, response: Response, method: str, close: bool) -> None:

@@ -4,12 +4,14 @@
 """
 
 import sys
+from collections.abc import Callable
 from typing import Any, BinaryIO
 from urllib.parse import quote
 
 from minidock.cli.flags import Flag, UsageError, parse, usage
+from minidock.cli.progress import show_progress
 from minidock.cli.ps import filters
-from minidock.cli.table import ago, human_size, show
+from minidock.cli.table import ago, human_size, local_time, show
 from minidock.client import Client, print_messages
 from minidock.errors import MiniDockError
 
@@ -19,6 +21,12 @@ FLAGS = {
         Flag("digests", "", "bool", "Show digests"),
         Flag("filter", "f", "list", "Filter output based on conditions provided"),
         Flag("format", "", "string", "Format output using a custom template"),
+        Flag("no-trunc", "", "bool", "Don't truncate output"),
+        Flag("quiet", "q", "bool", "Only show image IDs"),
+    ],
+    "history": [
+        Flag("format", "", "string", "Format output using a custom template"),
+        Flag("human", "H", "bool", "Print sizes and dates in human readable format", True),
         Flag("no-trunc", "", "bool", "Don't truncate output"),
         Flag("quiet", "q", "bool", "Only show image IDs"),
     ],
@@ -39,6 +47,9 @@ FLAGS = {
 
 HELP = {
     "images": usage("images", "[OPTIONS] [REPOSITORY[:TAG]]", "List images", FLAGS["images"]),
+    "history": usage(
+        "history", "[OPTIONS] IMAGE", "Show the history of an image", FLAGS["history"]
+    ),
     "load": usage("load", "[OPTIONS]", "Load an image from a tar archive or STDIN", FLAGS["load"]),
     "import": usage(
         "import",
@@ -55,47 +66,112 @@ HELP = {
 def run(arguments: list[str]) -> int:
     """``minidock images``."""
     values, rest = parse(arguments, FLAGS["images"])
-    wanted = [*values["filter"], *(f"reference={name}" for name in rest[:1])]
-    found = Client.from_environment().call("GET", f"/images/json?all=0{filters(wanted)}") or []
-    rows = [(image, tag) for image in found for tag in image["RepoTags"] or ["<none>:<none>"]]
-    whole = values["no-trunc"]
+    if len(rest) > 1:
+        raise UsageError("'minidock images' requires at most 1 argument")
+    wanted = [*values["filter"], *(f"reference={name}" for name in rest)]
+    query = f"/images/json?all={int(values['all'])}{filters(wanted)}"
+    found = Client.from_environment().call("GET", query) or []
+    whole, digests = values["no-trunc"], values["digests"] or ".Digest" in values["format"]
+    rows = [row for image in found for row in _rows(image, digests)]
     if values["quiet"]:
-        for image, _ in rows:
-            print(image["Id"] if whole else image["Id"][7:19])
+        for image, *_ in rows:
+            print(_id(image, whole))
         return 0
-    chosen = [
-        "Repository",
-        "Tag",
-        *(["Digest"] if values["digests"] else []),
-        "ID",
-        "CreatedSince",
-        "Size",
-    ]
+    chosen = ["Repository", "Tag", "ID", "CreatedSince", "Size"]
+    if values["digests"]:
+        chosen.insert(2, "Digest")
     show(rows, _columns(whole), chosen, values["format"])
     return 0
 
 
+Row = tuple[dict[str, Any], str, str, str]  # image, repository, tag, digest
+
+
+def _rows(image: dict[str, Any], digests: bool) -> list[Row]:
+    """One for each tag; a repository that an image has only by digest gets one, too."""
+    tags = [name for name in image["RepoTags"] or () if name != "<none>:<none>"]
+    by_digest = dict(name.split("@", 1) for name in image["RepoDigests"] or ())
+    rows: list[Row] = []
+    for name in tags:
+        repository, _, tag = name.rpartition(":")
+        digest = by_digest.get(repository, "<none>") if digests else "<none>"
+        rows.append((image, repository, tag, digest))
+    tagged = {row[1] for row in rows}
+    rows += [(image, name, "<none>", by_digest[name]) for name in by_digest if name not in tagged]
+    return rows or [(image, "<none>", "<none>", "<none>")]
+
+
 def _columns(whole: bool) -> dict[str, Any]:
     return {
-        "Repository": ("REPOSITORY", lambda row: row[1].rpartition(":")[0]),
-        "Tag": ("TAG", lambda row: row[1].rpartition(":")[2]),
-        "Digest": (
-            "DIGEST",
-            lambda row: (row[0]["RepoDigests"] or ["@<none>"])[0].rpartition("@")[2],
-        ),
-        "ID": ("IMAGE ID", lambda row: row[0]["Id"] if whole else row[0]["Id"][7:19]),
+        "Repository": ("REPOSITORY", lambda row: row[1]),
+        "Tag": ("TAG", lambda row: row[2]),
+        "Digest": ("DIGEST", lambda row: row[3]),
+        "ID": ("IMAGE ID", lambda row: _id(row[0], whole)),
         "CreatedSince": ("CREATED", lambda row: ago(row[0]["Created"])),
-        "CreatedAt": ("CREATED AT", lambda row: str(row[0]["Created"])),
+        "CreatedAt": ("CREATED AT", lambda row: local_time(row[0]["Created"])),
         "Size": ("SIZE", lambda row: human_size(row[0]["Size"])),
+        "Containers": ("CONTAINERS", lambda row: _number(row[0]["Containers"], str)),
+        "SharedSize": ("SHARED SIZE", lambda row: _number(row[0]["SharedSize"], human_size)),
     }
+
+
+def _id(image: dict[str, Any], whole: bool) -> str:
+    return str(image["Id"] if whole else image["Id"][7:19])
+
+
+def _number(value: int, shown: Callable[[int], str]) -> str:
+    return "N/A" if value < 0 else shown(value)
+
+
+# %% history
+def history(arguments: list[str]) -> int:
+    """``minidock history``."""
+    values, rest = parse(arguments, FLAGS["history"])
+    if len(rest) != 1:
+        raise UsageError("'minidock history' requires 1 argument")
+    found = Client.from_environment().call("GET", f"/images/{rest[0]}/history") or []
+    if values["quiet"]:
+        for one in found:
+            print(_short_id(one, values["no-trunc"]))
+        return 0
+    columns = _history_columns(values["no-trunc"], values["human"])
+    show(found, columns, ["ID", "CreatedSince", "CreatedBy", "Size", "Comment"], values["format"])
+    return 0
+
+
+def _history_columns(whole: bool, human: bool) -> dict[str, Any]:
+    def since(one: dict[str, Any]) -> str:
+        return ago(one["Created"]) if human else local_time(one["Created"])
+
+    return {
+        "ID": ("IMAGE", lambda one: _short_id(one, whole)),
+        "CreatedSince": ("CREATED" if human else "CREATED AT", since),
+        "CreatedAt": ("CREATED AT", lambda one: local_time(one["Created"])),
+        "CreatedBy": ("CREATED BY", lambda one: _ellipsis(one["CreatedBy"], whole)),
+        "Size": ("SIZE", lambda one: human_size(one["Size"]) if human else str(one["Size"])),
+        "Comment": ("COMMENT", lambda one: one["Comment"]),
+    }
+
+
+def _short_id(one: dict[str, Any], whole: bool) -> str:
+    return str(one["Id"]) if whole else one["Id"].removeprefix("sha256:")[:12]
+
+
+def _ellipsis(text: str, whole: bool) -> str:
+    line = text.replace("\t", " ")
+    return line if whole or len(line) <= 45 else f"{line[:44]}…"
 
 
 # %% load, import
 def load(arguments: list[str]) -> int:
     """``minidock load``."""
     values, _ = parse(arguments, FLAGS["load"])
+    quiet = values["quiet"] or not sys.stdout.isatty()
     with _input(values["input"]) as file:
-        print_messages(Client.from_environment().open("POST", "/images/load?quiet=1", upload=file))
+        answer = Client.from_environment().open(
+            "POST", f"/images/load?quiet={int(quiet)}", upload=file
+        )
+        print_messages(answer) if quiet else show_progress(answer)
     return 0
 
 
@@ -151,4 +227,11 @@ def tag(arguments: list[str]) -> int:
     return 0
 
 
-COMMANDS = {"images": run, "load": load, "import": import_, "rmi": remove, "tag": tag}
+COMMANDS = {
+    "images": run,
+    "history": history,
+    "load": load,
+    "import": import_,
+    "rmi": remove,
+    "tag": tag,
+}

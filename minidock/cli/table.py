@@ -1,6 +1,7 @@
 """Tables and times, as Docker's command line prints them.
 
-**Interface:** :func:`print_table`, :func:`ago`, :func:`human_size`, :func:`show`.
+**Interface:** :func:`print_table`, :func:`ago`, :func:`local_time`,
+:func:`human_size`, :func:`show`.
 """
 
 import json
@@ -72,6 +73,11 @@ def duration(seconds: float) -> str:
         if hours < limit:
             return f"{hours // length} {unit}"
     return f"{hours // 720} months" if hours < 17520 else f"{hours // 8760} years"
+
+
+def local_time(moment: float) -> str:
+    """``2024-05-06 07:08:09 +0200 CEST``, as Go prints a time."""
+    return time.strftime("%Y-%m-%d %H:%M:%S %z %Z", time.localtime(moment))
 
 
 def human_size(size: float) -> str:

@@ -20,7 +20,7 @@ from typing import Any
 
 from minidock import capabilities
 from minidock.errors import InvalidParameter, NotSupported
-from minidock.images import Image
+from minidock.images.image import Image, container_config
 
 Body = dict[str, Any]
 
@@ -92,7 +92,7 @@ _CONFIG_DEFAULTS: Body = {
 def _merge(given: Body, image: Image) -> Body:
     """What the request leaves open, the image decides; its command goes with its entry point."""
     wanted = {**_CONFIG_DEFAULTS, **_without_null(given)}
-    ours = image.inspect()["Config"]
+    ours = container_config(image)
     if given.get("Entrypoint") in (None, []):
         if not wanted["Cmd"]:
             wanted["Cmd"] = ours.get("Cmd")

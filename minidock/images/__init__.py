@@ -16,100 +16,30 @@ images: it goes when the last of them goes.
 ``daemon/images/image_delete.go`` for the words.
 """
 
-import json
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from threading import RLock
 from typing import Any, BinaryIO
 
 from minidock import steps
 from minidock.errors import Conflict, InvalidParameter, MiniDockError, NotFound
+from minidock.images import image as views
 from minidock.images import load as loader
+from minidock.images.changes import apply
+from minidock.images.image import Image
+from minidock.images.layers import diff_id_of, keep_layer, temporary
+from minidock.images.listing import Filters, select
 from minidock.images.store import Store, entry_of, reference_of
 from minidock.paths import Paths
 from minidock.spec import image as oci
 from minidock.spec import reference
-from minidock.spec.codec import decode, encode
+from minidock.spec.codec import decode
 from minidock.spec.image import Descriptor, Execution, ImageConfig, Manifest, RootFS
-from minidock.spec.timestamp import ZERO, now, parse_time
+from minidock.spec.timestamp import now
 from minidock.unionfs import Driver
 
 Body = dict[str, Any]
-
-
-# %% An image
-@dataclass(frozen=True, slots=True)
-class Image:
-    """``id`` is the digest of the configuration; ``references`` are full names."""
-
-    id: str
-    references: tuple[str, ...]
-    manifest_digest: str
-    manifest: Manifest
-    config: ImageConfig
-    chains: tuple[str, ...]
-    size: int
-
-    @property
-    def tags(self) -> list[str]:
-        """The names as people write them."""
-        return [reference.parse(name).familiar for name in self.references if "@" not in name]
-
-    @property
-    def digests(self) -> list[str]:
-        """Names with the manifest's digest."""
-        names = {reference.parse(name).familiar_name for name in self.references}
-        return sorted(f"{name}@{self.manifest_digest}" for name in names)
-
-    def summary(self) -> Body:
-        """The Engine API's ``ImageSummary``."""
-        created = parse_time(self.config.created) // 10**9 if self.config.created else 0
-        return {
-            "Id": self.id,
-            "ParentId": "",
-            "RepoTags": self.tags,
-            "RepoDigests": self.digests,
-            "Created": created,
-            "Size": self.size,
-            "SharedSize": -1,
-            "Containers": -1,
-            "Labels": self.config.config.labels or None,
-        }
-
-    def inspect(self) -> Body:
-        """The Engine API's ``ImageInspect``."""
-        run = self.config.config
-        return {
-            "Id": self.id,
-            "RepoTags": self.tags,
-            "RepoDigests": self.digests,
-            "Parent": "",
-            "Comment": next(
-                (h["comment"] for h in self.config.history[-1:] if h.get("comment")), ""
-            ),
-            "Created": self.config.created or ZERO,
-            "DockerVersion": "",
-            "Author": self.config.author,
-            "Config": {
-                "User": run.user,
-                "ExposedPorts": run.exposed_ports or None,
-                "Env": list(run.env),
-                "Cmd": list(run.cmd) or None,
-                "Entrypoint": list(run.entrypoint) or None,
-                "Volumes": run.volumes or None,
-                "WorkingDir": run.working_dir,
-                "Labels": run.labels or None,
-                "StopSignal": run.stop_signal,
-                "OnBuild": None,
-            },
-            "Architecture": self.config.architecture,
-            "Os": self.config.os,
-            "Size": self.size,
-            "GraphDriver": {"Name": "overlay2", "Data": {}},
-            "RootFS": {"Type": "layers", "Layers": list(self.config.rootfs.diff_ids)},
-            "Metadata": {"LastTagTime": ZERO},
-        }
 
 
 # %% All images
@@ -120,10 +50,12 @@ class Images:
         self.store = Store(paths.images)
         self.driver = driver
         self._lock = RLock()
-        self._known: dict[str, Image] = {}
+        self._manifests: dict[str, Image] = {}  # by the manifest's digest, without names
+        self._known: dict[str, Image] = {}  # by id: several manifests may be of one image
         self._names: dict[str, str] = {}
         self._stamp = (0, 0)
         self._adders = 0
+        self._litter = False
         with suppress(MiniDockError, ValueError):  # what cannot be read says nothing
             self._sweep()
 
@@ -131,36 +63,38 @@ class Images:
         """All, the newest first."""
         with self._lock:
             self._refresh()
-            return sorted(self._known.values(), key=lambda one: one.config.created, reverse=True)
+            return sorted(self._known.values(), key=lambda one: one.created, reverse=True)
 
     def _refresh(self) -> None:
         """Read the index again, if it has changed."""
         stamp = self.store.stamp()
         if stamp == self._stamp:
             return
+        manifests: dict[str, Image] = {}
         known: dict[str, Image] = {}
         names: dict[str, str] = {}
         for entry in self.store.manifests():
-            image = self._read(str(entry["digest"]))
-            name = reference_of(entry)
-            before = known.get(image.id, image).references
-            known[image.id] = replace(image, references=(*before, *([name] if name else [])))
+            digest, name = str(entry["digest"]), reference_of(entry)
+            image = manifests[digest] = self._manifests.get(digest) or self._read(digest)
+            image = known.get(image.id, image)
+            known[image.id] = replace(image, references=(*image.references, *filter(None, [name])))
             if name:
                 names[name] = image.id
-        self._known, self._names, self._stamp = known, names, stamp
+        self._manifests, self._known = manifests, known
+        self._names, self._stamp = names, stamp
 
     def _read(self, digest: str) -> Image:
-        for image in self._known.values():
-            if image.manifest_digest == digest:
-                return replace(image, references=())
         manifest = decode(Manifest, entry_of(self.store.read(digest)))
-        config = decode(ImageConfig, entry_of(self.store.read(manifest.config.digest)))
+        document = entry_of(self.store.read(manifest.config.digest))
+        config = decode(ImageConfig, document)
         chains = tuple(oci.chain_ids(config.rootfs.diff_ids))
-        size = 0
-        for chain in chains:
-            with suppress(NotFound):
-                size += self.driver.layer_size(chain)
-        return Image(manifest.config.digest, (), digest, manifest, config, chains, size)
+        sizes = tuple(self._size(chain) for chain in chains)
+        return Image(manifest.config.digest, (), digest, manifest, config, document, chains, sizes)
+
+    def _size(self, chain: str) -> int:
+        with suppress(NotFound):
+            return self.driver.layer_size(chain)
+        return 0
 
     # %% Finding one
     def get(self, name: str) -> Image:
@@ -202,8 +136,49 @@ class Images:
                 parent = image.chains[number - 1] if number else None
                 path = self.store.path(image.manifest.layers[number].digest)
                 diff_id = image.config.rootfs.diff_ids[number]
-                loader.keep_layer(path, diff_id, chain, parent, self.store, self.driver)
+                keep_layer(path, diff_id, chain, parent, self.store, self.driver)
         return image.chains
+
+    # %% Showing them
+    def listed(
+        self,
+        filters: Filters,
+        *,
+        shared: bool = False,
+        containers: Callable[[str], int] | None = None,
+    ) -> "Sequence[Body]":
+        """The API's list of ``ImageSummary``; numbers that take time only where they are asked for."""
+        everything = self.list()
+        owners: dict[str, int] = {}
+        for image in everything:
+            for chain in set(image.chains):
+                owners[chain] = owners.get(chain, 0) + 1
+        return [
+            views.summary(
+                image,
+                _shared(image, owners) if shared else -1,
+                containers(image.id) if containers else -1,
+            )
+            for image in select(everything, filters, self.get)
+        ]
+
+    def inspect(self, name: str) -> Body:
+        """The API's ``ImageInspect``."""
+        image = self.get(name)
+        driver = "overlay2" if self.driver.name == "overlay" else self.driver.name
+        return views.inspect(image, driver, self._places(image))
+
+    def _places(self, image: Image) -> Mapping[str, str] | None:
+        """Where the layers of overlay lie, in Docker's words for it; a whole tree needs none."""
+        if self.driver.name != "overlay" or not image.chains:
+            return None
+        *below, top = [str(self.driver.root / self.driver.directory(one)) for one in image.chains]
+        lower = {"LowerDir": ":".join(reversed(below))} if below else {}
+        return {**lower, "UpperDir": top}
+
+    def history(self, name: str) -> "Sequence[Body]":
+        """The API's ``ImageHistory``."""
+        return views.history(self.get(name))
 
     # %% Names
     def tag(self, source: str, name: str) -> None:
@@ -219,50 +194,75 @@ class Images:
         size = self.store.path(image.manifest_digest).stat().st_size
         return Descriptor(image.manifest.media_type or oci.MANIFEST, image.manifest_digest, size)
 
-    # %% Loading and importing
-    def load(self, archive: BinaryIO, progress: Callable[[Body], None]) -> "Sequence[str]":
+    # %% Loading
+    def load(
+        self, archive: BinaryIO, say: Callable[[Body], None], *, quiet: bool = False
+    ) -> "Sequence[str]":
         """Load the images of an archive; returns their names, or ids where they have none."""
-        loaded = []
-        with self._adding():
-            images = loader.load(archive, self.store, self.driver)
-            for one in images:
-                wanted: Sequence[str | None] = one.names or [None]
-                for reference_ in wanted:
-                    self.store.name(one.manifest, reference_)
-        for one in images:
-            for name in one.names:
-                shown = reference.parse(name).familiar
-                progress({"stream": f"Loaded image: {shown}\n"})
-                loaded.append(shown)
-            if not one.names:
-                progress({"stream": f"Loaded image ID: {one.id}\n"})
-                loaded.append(one.id)
-        return loaded
+        with self.adding():
+            images = loader.load(archive, self.store, self.driver, None if quiet else say)
+            return [shown for one in images for shown in self._name(one, say)]
+
+    def _name(self, loaded: loader.Loaded, say: Callable[[Body], None]) -> Iterator[str]:
+        """Give an image its names; one that was here already keeps the manifest that it has."""
+        with self._lock:
+            self._refresh()
+            known = self._known.get(loaded.id)
+            manifest = self._descriptor(known) if known else loaded.manifest
+        if not loaded.names:
+            self.store.name(manifest, None)
+            say({"stream": f"Loaded image ID: {loaded.id}\n"})
+            yield loaded.id
+        for name in loaded.names:
+            shown = reference.parse(name).familiar
+            with self._lock:
+                self._refresh()
+                before = self._names.get(name, loaded.id)
+                self.store.name(manifest, name)
+            if before != loaded.id:
+                say(
+                    {
+                        "stream": f"The image {shown} already exists, renaming the old one with ID"
+                        f" {before} to empty string\n"
+                    }
+                )
+            say({"stream": f"Loaded image: {shown}\n"})
+            yield shown
 
     @contextmanager
-    def _adding(self) -> Iterator[None]:
-        """While this lasts nothing is swept: there are blobs and layers that no name leads to yet."""
+    def adding(self) -> Iterator[None]:
+        """While this lasts nothing is swept: there are blobs and layers that no name leads to yet.
+
+        What an attempt that failed has left is swept when the last one ends.
+        """
         with self._lock:
             self._adders += 1
         try:
             yield
+        except BaseException:
+            self._litter = True
+            raise
         finally:
             with self._lock:
                 self._adders -= 1
+                if self._litter and not self._adders:
+                    self._litter = False
+                    self._sweep()
 
+    # %% Importing
     def import_rootfs(
         self, archive: BinaryIO, name: str | None, changes: Sequence[str], message: str
     ) -> str:
         """Make an image with one layer from a tar of a root file system; returns its id."""
         wanted = str(reference.parse(name)) if name else None
-        run = _apply(changes)
-        with self._adding():
+        run = apply(changes)
+        with self.adding():
             return self._import(archive, wanted, run, message)
 
     def _import(self, archive: BinaryIO, wanted: str | None, run: Execution, message: str) -> str:
-        with loader.temporary(self.store, archive) as path:
-            diff_id = loader.diff_id_of(path)
-            layer = loader.keep_layer(path, diff_id, diff_id, None, self.store, self.driver)
+        with temporary(self.store, archive) as path:
+            diff_id = diff_id_of(path)
+            layer = keep_layer(path, diff_id, diff_id, None, self.store, self.driver)
         history = {"created": now(), "comment": message or "Imported from -"}
         config = ImageConfig(
             architecture=oci.architecture(),
@@ -271,10 +271,9 @@ class Images:
             rootfs=RootFS(diff_ids=(diff_id,)),
             history=(history,),
         )
-        data = json.dumps(encode_config(config)).encode()
+        data = oci.encode_config(config)
         descriptor = Descriptor(oci.CONFIG, self.store.write(data), len(data))
-        manifest = Manifest(2, descriptor, (layer,), oci.MANIFEST)
-        text = json.dumps(encode(manifest)).encode()
+        text = oci.encode_manifest(Manifest(2, descriptor, (layer,), oci.MANIFEST))
         with self._lock:
             self.store.name(Descriptor(oci.MANIFEST, self.store.write(text), len(text)), wanted)
         return descriptor.digest
@@ -289,7 +288,7 @@ class Images:
             by_name = self._by_name(name) is not None
             users = used_by(image.id)
             if by_name and len(image.references) > 1:
-                return self._untag(image, [str(reference.parse(name))])
+                return self._untag([str(reference.parse(name))])
             short = users[0][:12] if users else ""
             if users and not force:
                 _refuse(name, image, short, by_name)
@@ -298,7 +297,7 @@ class Images:
                     f"conflict: unable to delete {image.id[7:19]} (must be forced) - image is"
                     " referenced in multiple repositories"
                 )
-            removed = self._untag(image, image.references)
+            removed = self._untag(image.references)
             if users:
                 return removed
             with steps.step(
@@ -306,27 +305,17 @@ class Images:
             ):
                 return [*removed, *self._delete(image)]
 
-    def _untag(self, image: Image, names: Sequence[str]) -> "Sequence[Body]":
-        with self.store.changing() as manifests:
-            manifests[:] = [entry for entry in manifests if reference_of(entry) not in names]
-            if all(entry["digest"] != image.manifest_digest for entry in manifests):
-                descriptor = self._descriptor(image)
-                manifests.append(
-                    {
-                        "mediaType": descriptor.media_type,
-                        "digest": descriptor.digest,
-                        "size": descriptor.size,
-                    }
-                )
+    def _untag(self, names: Sequence[str]) -> "Sequence[Body]":
+        self.store.unname(names)
         return [{"Untagged": reference.parse(name).familiar} for name in names]
 
     def _delete(self, image: Image) -> "Sequence[Body]":
-        with self.store.changing() as manifests:
-            manifests[:] = [one for one in manifests if one["digest"] != image.manifest_digest]
+        self.store.forget([key for key, one in self._manifests.items() if one.id == image.id])
         swept = self._sweep()
         gone = [chain for chain in reversed(image.chains) if chain in swept]
         return [{"Deleted": image.id}, *({"Deleted": chain} for chain in gone)]
 
+    # %% Sweeping
     def _sweep(self) -> set[str]:
         """Forget the blobs and layers that no image needs; returns the layers' chain ids.
 
@@ -349,14 +338,20 @@ class Images:
         """The blobs and the layers of all images there are."""
         blobs: set[str] = set()
         chains: set[str] = set()
-        for image in self._known.values():
+        for image in self._manifests.values():
             blobs |= {image.manifest_digest, image.id}
             blobs |= {layer.digest for layer in image.manifest.layers}
             chains |= set(image.chains)
         return blobs, chains
 
 
-# %% Words
+# %% Words and numbers
+def _shared(image: Image, owners: Mapping[str, int]) -> int:
+    """The bytes of the layers that other images have, too."""
+    pairs = zip(image.chains, image.sizes, strict=True)
+    return sum(size for chain, size in pairs if owners[chain] > 1)
+
+
 def _refuse(name: str, image: Image, user: str, by_name: bool) -> None:
     if by_name:
         raise Conflict(
@@ -373,46 +368,3 @@ def _shown(name: str) -> str:
     with suppress(InvalidParameter):
         return reference.parse(name).familiar
     return name
-
-
-# %% Changes to a configuration: import --change
-def _apply(changes: Sequence[str]) -> Execution:
-    """Lines of a Dockerfile: ``CMD``, ``ENTRYPOINT``, ``ENV``, ``EXPOSE``, ``LABEL``, ``USER``, …"""
-    run = Execution()
-    for change in changes:
-        word, _, rest = change.strip().partition(" ")
-        rest = rest.strip()
-        if word.upper() in ("CMD", "ENTRYPOINT"):
-            named: dict[str, Any] = {word.lower(): _command(rest)}
-            run = replace(run, **named)
-        elif word.upper() == "ENV":
-            run = replace(run, env=(*run.env, rest if "=" in rest else rest.replace(" ", "=", 1)))
-        elif word.upper() == "EXPOSE":
-            ports: Body = {port if "/" in port else f"{port}/tcp": {} for port in rest.split()}
-            run = replace(run, exposed_ports={**run.exposed_ports, **ports})
-        elif word.upper() == "LABEL":
-            key, _, value = rest.partition("=")
-            run = replace(run, labels={**run.labels, key: value.strip('"')})
-        elif word.upper() in ("USER", "WORKDIR", "STOPSIGNAL"):
-            field = {"USER": "user", "WORKDIR": "working_dir", "STOPSIGNAL": "stop_signal"}
-            text: dict[str, Any] = {field[word.upper()]: rest}
-            run = replace(run, **text)
-        elif word.upper() == "VOLUME":
-            run = replace(run, volumes={**run.volumes, rest: {}})
-        else:
-            raise InvalidParameter(f"{word} is not a valid change command")
-    return run
-
-
-def _command(text: str) -> tuple[str, ...]:
-    if text.startswith("["):
-        with suppress(ValueError):
-            return tuple(str(part) for part in json.loads(text))
-    return ("/bin/sh", "-c", text)
-
-
-def encode_config(config: ImageConfig) -> Body:
-    """A configuration as JSON; what must be there even if it is empty is there."""
-    return {"os": config.os, "rootfs": {"type": "layers", "diff_ids": []}, **encode(config)} | {
-        "rootfs": {"type": "layers", "diff_ids": list(config.rootfs.diff_ids)}
-    }

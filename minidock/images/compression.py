@@ -179,6 +179,7 @@ class Ahead:
                 continue
 
 
+# %% zstd, which another program knows
 @contextmanager
 def _zstd(source: Any) -> Iterator[BinaryIO]:
     """zstd(1) as a filter; a thread feeds it."""

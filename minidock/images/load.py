@@ -7,11 +7,11 @@ a whole, and so may each layer.
 
 The archive comes through a socket and can be read but once, while the file
 that says what everything is may come last. So all files go into a temporary
-directory first; then each layer is read once: hashed, inflated and
-extracted as it streams, two layers at a time.
+directory first; then each layer is read once (see :mod:`.layers`), two
+layers at a time.
 
-The trap is trust. Digests are compared with what was promised, both of the
-blob and of the tar inside it, before anything is given its name.
+The trap is trust: names, links and digests in the archive are somebody
+else's, and nothing gets its place in the store before it was checked.
 
 **Interface:** :func:`load`.
 
@@ -19,14 +19,12 @@ blob and of the tar inside it, before anything is given its name.
 """
 
 import hashlib
-import json
 import os
 import shutil
 import tarfile
 import tempfile
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
 from contextvars import copy_context
 from dataclasses import dataclass
 from pathlib import Path
@@ -34,14 +32,16 @@ from typing import Any, BinaryIO, cast
 
 from minidock import steps
 from minidock.errors import HostileArchive, InvalidParameter
-from minidock.images.compression import Ahead, inflated
+from minidock.images.compression import inflated
+from minidock.images.layers import keep_layer
+from minidock.images.progress import Progress, Say
 from minidock.images.store import Store, entry_of
 from minidock.spec import image as oci
 from minidock.spec import reference
-from minidock.spec.codec import decode, encode
-from minidock.spec.image import Descriptor, ImageConfig, Manifest
+from minidock.spec.codec import decode
+from minidock.spec.image import Descriptor, ImageConfig, Manifest, encode_manifest
 from minidock.unionfs import Driver
-from minidock.unionfs.archive import split_name
+from minidock.unionfs.archive import Forward, Header, split_name
 
 PIECE = 1 << 20
 
@@ -65,8 +65,12 @@ class Loaded:
     id: str
 
 
-def load(archive: BinaryIO, store: Store, driver: Driver) -> list[Loaded]:
-    """Load all images of ``archive``. Raises :class:`HostileArchive` and leaves nothing then."""
+def load(archive: BinaryIO, store: Store, driver: Driver, say: Say | None = None) -> list[Loaded]:
+    """Load all images of ``archive``, and ``say`` how far each new layer is.
+
+    Raises :class:`HostileArchive` for one that is damaged or lies. What was
+    kept by then has no name, and goes with the next sweep.
+    """
     with tempfile.TemporaryDirectory(prefix=".load-", dir=store.root) as name:
         top = Path(name)
         with steps.step("unpack the archive", call="read(2)", chapter="images"):
@@ -76,15 +80,16 @@ def load(archive: BinaryIO, store: Store, driver: Driver) -> list[Loaded]:
             raise InvalidParameter(
                 "the archive holds no image (neither manifest.json nor index.json)"
             )
-        return [_keep(one, store, driver) for one in found]
+        return [_keep(one, store, driver, say) for one in found]
 
 
+# %% Unpacking it
 def _unpack(archive: BinaryIO, top: Path) -> None:
     """The files of the archive; links among them (``docker save`` has some) stay within."""
     try:
         with (
             inflated(archive) as plain,
-            tarfile.open(fileobj=cast(BinaryIO, plain), mode="r|") as source,
+            tarfile.open(fileobj=cast(Any, Forward(plain)), mode="r:", tarinfo=Header) as source,
         ):
             for member in source:
                 parent, name = split_name(member.name)
@@ -114,16 +119,17 @@ def _within(top: Path, parent: Path, member: tarfile.TarInfo) -> Path:
     return target
 
 
-# %% The two formats
+# %% What docker save writes
 def _docker(top: Path) -> Iterator[Found]:
     """``manifest.json``: a list of images, by paths."""
     entries = entry_of((top / "manifest.json").read_bytes())
     for entry in _list(entries):
         names = [_full(tag) for tag in entry.get("RepoTags") or []]
-        layers = [_file(top, path) for path in entry["Layers"]]
+        layers = [_file(top, path) for path in entry.get("Layers") or []]
         yield Found(_file(top, entry["Config"]), layers, names)
 
 
+# %% An OCI layout
 def _oci(top: Path) -> Iterator[Found]:
     """``index.json``: descriptors; one may be an index again, for many machines."""
     if not (top / "index.json").exists():
@@ -154,6 +160,7 @@ def _manifest(top: Path, descriptor: Descriptor) -> dict[str, Any] | None:
     return None
 
 
+# %% Trusting nothing
 def _list(value: Any) -> list[dict[str, Any]]:
     if not isinstance(value, list) or not all(isinstance(one, dict) for one in value):
         raise HostileArchive("damaged archive: a list of images was expected")
@@ -182,7 +189,8 @@ def _blob(top: Path, digest: str) -> Path:
 
 
 # %% Keeping an image
-def _keep(found: Found, store: Store, driver: Driver) -> Loaded:
+def _keep(found: Found, store: Store, driver: Driver, say: Say | None) -> Loaded:
+    """Layers, then the configuration byte by byte as it came (its digest is the image's id)."""
     data = found.config.read_bytes()
     config = decode(ImageConfig, entry_of(data))
     diff_ids = config.rootfs.diff_ids
@@ -190,17 +198,9 @@ def _keep(found: Found, store: Store, driver: Driver) -> Loaded:
         raise HostileArchive(
             f"damaged archive: {len(found.layers)} layers for {len(diff_ids)} diff_ids"
         )
-    chains = oci.chain_ids(diff_ids)
-    new: list[str] = []
-    try:
-        layers = _keep_layers(found, diff_ids, chains, store, driver, new)
-    except BaseException:
-        for chain in reversed(new):
-            driver.remove_layer(chain)
-        raise
+    layers = _keep_layers(found, diff_ids, store, driver, say)
     config_descriptor = Descriptor(oci.CONFIG, store.write(data), len(data))
-    manifest = Manifest(2, config_descriptor, tuple(layers), oci.MANIFEST)
-    text = json.dumps(encode(manifest)).encode()
+    text = encode_manifest(Manifest(2, config_descriptor, tuple(layers), oci.MANIFEST))
     return Loaded(
         Descriptor(oci.MANIFEST, store.write(text), len(text)),
         found.names,
@@ -209,20 +209,17 @@ def _keep(found: Found, store: Store, driver: Driver) -> Loaded:
 
 
 def _keep_layers(
-    found: Found,
-    diff_ids: tuple[str, ...],
-    chains: list[str],
-    store: Store,
-    driver: Driver,
-    new: list[str],
+    found: Found, diff_ids: tuple[str, ...], store: Store, driver: Driver, say: Say | None
 ) -> list[Descriptor]:
+    chains = oci.chain_ids(diff_ids)
+
     def one(number: int) -> Descriptor:
+        path, diff_id, chain = found.layers[number], diff_ids[number], chains[number]
         parent = chains[number - 1] if number else None
-        if not driver.has_layer(chains[number]):
-            new.append(chains[number])
-        return keep_layer(
-            found.layers[number], diff_ids[number], chains[number], parent, store, driver
-        )
+        progress = None
+        if say is not None and not driver.has_layer(chain):
+            progress = Progress(say, diff_id, "Loading layer", path.stat().st_size)
+        return keep_layer(path, diff_id, chain, parent, store, driver, progress)
 
     # A copy (vfs) needs its parent first; overlay's layers do not know each other.
     workers = 2 if driver.name == "overlay" else 1
@@ -232,70 +229,3 @@ def _keep_layers(
         return list(
             pool.map(lambda number: contexts[number].run(one, number), range(len(diff_ids)))
         )
-
-
-def keep_layer(
-    path: Path, diff_id: str, chain: str, parent: str | None, store: Store, driver: Driver
-) -> Descriptor:
-    """Store the layer in the file ``path`` as a blob, and extract it; both in one pass."""
-    with (
-        steps.step("keep a layer", call="link(2)", chapter="images", diff_id=diff_id[:19]),
-        open(path, "rb") as file,
-    ):
-        packed = _Hashed(file)
-        with inflated(packed) as plain:
-            ahead = Ahead(_Hashed(plain, diff_id))
-            try:
-                driver.create_layer(chain, parent, cast(BinaryIO, ahead))
-            finally:
-                ahead.close()
-        while packed.read(PIECE):  # what may follow the compressed data
-            pass
-        store.adopt(path, packed.digest)
-    return Descriptor(oci.LAYER + plain.suffix, packed.digest, packed.size)
-
-
-def diff_id_of(path: Path) -> str:
-    """The digest of the tar in the file ``path``."""
-    digest = hashlib.sha256()
-    with open(path, "rb") as file, inflated(file) as plain:
-        while data := plain.read(PIECE):
-            digest.update(data)
-    return f"sha256:{digest.hexdigest()}"
-
-
-# %% A file that looks on
-class _Hashed:
-    """A file that is hashed while it is read; at its end the digest must be the expected one."""
-
-    def __init__(self, file: Any, expected: str | None = None) -> None:
-        self._file = file
-        self._expected = expected
-        self._hash = hashlib.sha256()
-        self.size = 0
-
-    def read(self, size: int = -1) -> bytes:
-        """Read, and hash. Raises :class:`HostileArchive` at the end of another file."""
-        data: bytes = self._file.read(size)
-        self._hash.update(data)
-        self.size += len(data)
-        if not data and size != 0 and self._expected not in (None, self.digest):
-            raise HostileArchive(
-                f"digest does not match: layer {self._expected} was announced, {self.digest} came"
-            )
-        return data
-
-    @property
-    def digest(self) -> str:
-        """Of all that was read."""
-        return f"sha256:{self._hash.hexdigest()}"
-
-
-@contextmanager
-def temporary(store: Store, data: BinaryIO) -> Iterator[Path]:
-    """``data`` as a file beside the store, for as long as the block lasts."""
-    with tempfile.TemporaryDirectory(prefix=".load-", dir=store.root) as name:
-        path = Path(name) / "data"
-        with open(path, "xb") as file:
-            shutil.copyfileobj(data, file, PIECE)
-        yield path

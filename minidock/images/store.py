@@ -21,7 +21,7 @@ import json
 import os
 import secrets
 import shutil
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -70,6 +70,7 @@ class Store:
         except FileNotFoundError:
             raise NotFound(f"no such blob: {digest}") from None
 
+    # %% Writing a blob
     def write(self, data: bytes) -> str:
         """Keep ``data``; returns its digest."""
         with self.writing() as blob:
@@ -126,7 +127,10 @@ class Store:
             write_json(self._index, index)
 
     def name(self, descriptor: Descriptor, reference: str | None) -> None:
-        """Give a manifest the name ``reference``, which any other loses; without one just keep it."""
+        """Give a manifest the name ``reference``; without one just keep it.
+
+        Another that had the name loses it, but stays: somebody may use it by its id.
+        """
         entry: dict[str, Any] = {
             "mediaType": descriptor.media_type,
             "digest": descriptor.digest,
@@ -135,11 +139,26 @@ class Store:
         if reference is not None:
             entry["annotations"] = {REF_NAME: reference}
         with self.changing() as manifests:
-            manifests[:] = [one for one in manifests if not _replaced(one, entry)]
-            if reference is not None or all(one["digest"] != entry["digest"] for one in manifests):
-                manifests.append(entry)
+            others = [
+                _nameless(one) if reference and reference_of(one) == reference else one
+                for one in manifests
+            ]
+            manifests[:] = _tidy([*others, entry])
+
+    def unname(self, references: Collection[str]) -> None:
+        """Take names away; what has no other stays without."""
+        with self.changing() as manifests:
+            manifests[:] = _tidy(
+                [_nameless(one) if reference_of(one) in references else one for one in manifests]
+            )
+
+    def forget(self, digests: Collection[str]) -> None:
+        """Take manifests out of the index, whatever their names."""
+        with self.changing() as manifests:
+            manifests[:] = [one for one in manifests if one["digest"] not in digests]
 
 
+# %% Entries of the index
 def reference_of(entry: dict[str, Any]) -> str | None:
     """The name that an entry of an index gives."""
     with suppress(KeyError):
@@ -147,12 +166,20 @@ def reference_of(entry: dict[str, Any]) -> str | None:
     return None
 
 
-def _replaced(old: dict[str, Any], new: dict[str, Any]) -> bool:
-    """An equal name moves on; a nameless entry of the same manifest is not needed beside a named."""
-    name = reference_of(new)
-    if name is not None and reference_of(old) == name:
-        return True
-    return reference_of(old) is None and old["digest"] == new["digest"]
+def _nameless(entry: dict[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in entry.items() if name != "annotations"}
+
+
+def _tidy(entries: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Each once; one without a name only where its manifest has none."""
+    named = {one["digest"] for one in entries if reference_of(one)}
+    return list(
+        {
+            (one["digest"], reference_of(one)): one
+            for one in entries
+            if reference_of(one) or one["digest"] not in named
+        }.values()
+    )
 
 
 # %% A blob being written

@@ -26,8 +26,7 @@ from minidock.errors import Unavailable
 from minidock.network.addresses import Endpoint
 
 # %% The table
-_TABLE = """\
-table ip {name} {{
+_PUBLISHED = """\
   map any_address {{ type inet_proto . inet_service : ipv4_addr . inet_service; }}
   map one_address {{ type ipv4_addr . inet_proto . inet_service : ipv4_addr . inet_service; }}
   chain guard {{
@@ -38,6 +37,12 @@ table ip {name} {{
     dnat ip to ip daddr . meta l4proto . th dport map @one_address
     dnat ip to meta l4proto . th dport map @any_address
   }}
+"""
+
+
+def hooks(name: str, subnet: str) -> str:
+    """The chains that the kernel calls: what arrives, what the host sends, what goes out."""
+    return f"""\
   chain prerouting {{
     type nat hook prerouting priority dstnat;
     meta l4proto {{ tcp, udp }} fib daddr type local jump publish
@@ -52,7 +57,6 @@ table ip {name} {{
     oifname "{name}" ip saddr 127.0.0.0/8 masquerade
     oifname "{name}" ip saddr {subnet} ct status dnat masquerade
   }}
-}}
 """
 
 
@@ -77,7 +81,8 @@ class Firewall:
         """Write the table anew, with the ports of ``endpoints``, in one transaction."""
         # Adding before deleting: deleting what is not there is an error.
         script = f"add table ip {self.name}\ndelete table ip {self.name}\n"
-        script += _TABLE.format(name=self.name, subnet=self.subnet)
+        script += f"table ip {self.name} {{\n{_PUBLISHED.format(name=self.name)}"
+        script += f"{hooks(self.name, self.subnet)}}}\n"
         for endpoint in endpoints:
             script += self._elements("add", endpoint)
         _run("nft", "-f", "-", text=script)

@@ -11,13 +11,14 @@ manifest) and that of the tar inside it (the ``diff_id``), and a stack of
 layers has a third, its *chain id*, which says what lies below, too.
 
 **Interface:** :class:`Descriptor`, :class:`Manifest`, :class:`ImageConfig`,
-:func:`chain_ids`, :func:`check_digest`.
+:func:`encode_manifest`, :func:`encode_config`, :func:`chain_ids`, :func:`check_digest`.
 
 **See:** OCI image specification: descriptor.md, manifest.md, config.md
 ("Layer ChainID").
 """
 
 import hashlib
+import json
 import os
 import re
 from collections.abc import Sequence
@@ -25,7 +26,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from minidock.errors import InvalidParameter
-from minidock.spec.codec import named
+from minidock.spec.codec import encode, named
 
 # %% Media types
 INDEX = "application/vnd.oci.image.index.v1+json"
@@ -95,6 +96,11 @@ class Execution:
     working_dir: str = named("WorkingDir", default="")
     labels: dict[str, str] = named("Labels", default_factory=dict)
     stop_signal: str = named("StopSignal", default="")
+    stop_timeout: int | None = named("StopTimeout", default=None)
+    healthcheck: dict[str, Any] | None = named("Healthcheck", default=None)
+    shell: tuple[str, ...] = named("Shell", default=())
+    on_build: tuple[str, ...] = named("OnBuild", default=())
+    args_escaped: bool = named("ArgsEscaped", default=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,6 +127,18 @@ class ImageConfig:
     config: Execution = field(default_factory=Execution)
     rootfs: RootFS = field(default_factory=RootFS)
     history: tuple[dict[str, Any], ...] = ()
+
+
+# %% Written down
+def encode_manifest(manifest: Manifest) -> bytes:
+    """A manifest as JSON; ``layers`` must be there even if there are none."""
+    return json.dumps({"layers": [], **encode(manifest)}).encode()
+
+
+def encode_config(config: ImageConfig) -> bytes:
+    """A *new* configuration as JSON. One that came from elsewhere is kept by its bytes instead."""
+    rootfs = {"type": "layers", "diff_ids": list(config.rootfs.diff_ids)}
+    return json.dumps({"os": config.os, **encode(config), "rootfs": rootfs}).encode()
 
 
 # %% This machine, as images call it

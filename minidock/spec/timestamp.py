@@ -39,7 +39,7 @@ def parse_time(text: str) -> int:
         whole, _, fraction = moment.partition(".")
         seconds = calendar.timegm(time.strptime(whole, "%Y-%m-%dT%H:%M:%S"))
         return (seconds - offset) * 10**9 + int(fraction.ljust(9, "0")[:9] or "0")
-    except ValueError:
+    except (ValueError, IndexError):
         raise InvalidParameter(
             f"invalid time {text!r} (want e.g. 2024-05-06T07:08:09.5Z)"
         ) from None

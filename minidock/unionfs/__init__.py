@@ -16,19 +16,22 @@ is built under another name and renamed.
 ``daemon/graphdriver``.
 """
 
+import fcntl
 import json
 import os
 import secrets
 import shutil
+import sys
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
+from threading import Lock
 from typing import BinaryIO
 
 from minidock import steps
-from minidock.errors import InvalidParameter, NotFound
+from minidock.errors import Conflict, InvalidParameter, NotFound
 from minidock.linux import syscalls
 from minidock.linux.syscalls import Umount
 from minidock.paths import read_json, write_json
@@ -49,8 +52,9 @@ class Driver(ABC):
     """Keeps layers in ``root``, one directory each, and makes containers' trees of them.
 
     Layers are known by their chain id, which names the whole stack down to
-    the lowest; their directories by the first digits of it, as many of them
-    must fit into one mount option.
+    the lowest; their directories by sixteen digits of it, as many of them
+    must fit into one mount option. The note beside a directory has the whole
+    chain id, and that decides what the directory holds.
     """
 
     name: str
@@ -59,6 +63,9 @@ class Driver(ABC):
     def __init__(self, root: Path) -> None:
         self.root = root / self.name
         self.root.mkdir(mode=0o700, parents=True, exist_ok=True)
+        spread(self.root)
+        self._lock = Lock()
+        self._owners: dict[str, str] = {}
         self._clear_away()
 
     def _clear_away(self) -> None:
@@ -69,23 +76,48 @@ class Driver(ABC):
             elif entry.name.startswith("."):
                 os.unlink(entry.path)
 
+    @abstractmethod
+    def _prepare(self, new: Path, parent: str | None) -> None:
+        """Make the directory into which a layer is extracted."""
+
+    # %% Which directory
     def directory(self, chain: str) -> str:
-        """The name of a layer's directory."""
-        return chain.partition(":")[2][:16]
+        """The name of a layer's directory, or of the one that it would get.
+
+        Two chain ids may begin alike: by accident hardly ever, but whoever
+        wants them to can find a pair in an afternoon. Then the second gets
+        the next sixteen digits. Raises :class:`Conflict` when all are taken.
+        """
+        digits, free = chain.partition(":")[2], ""
+        for name in (digits[start : start + 16] for start in range(0, 64, 16)):
+            owner = self._owner(name)
+            if owner == chain:
+                return name
+            free = free or ("" if owner else name)
+        if not free:
+            raise Conflict(f"layer {chain} cannot be kept: other layers have all its names")
+        return free
+
+    def _owner(self, name: str) -> str | None:
+        """The chain whose layer is in the directory ``name``; notes never change, so each is read once."""
+        if name not in self._owners:
+            with suppress(FileNotFoundError, ValueError, KeyError):
+                self._owners[name] = str(read_json(self.root / f"{name}.json")["chain"])
+        return self._owners.get(name)
 
     def _note(self, chain: str) -> Path:
         return self.root / f"{self.directory(chain)}.json"
 
     def has_layer(self, chain: str) -> bool:
         """Whether the layer is here, whole."""
-        return self._note(chain).exists()
+        name = self.directory(chain)
+        return self._owner(name) == chain and (self.root / f"{name}.json").exists()
 
     def layer_size(self, chain: str) -> int:
         """The bytes of its files."""
-        try:
-            return int(read_json(self._note(chain))["size"])
-        except FileNotFoundError:
-            raise NotFound(f"no such layer: {chain}") from None
+        if not self.has_layer(chain):
+            raise NotFound(f"no such layer: {chain}")
+        return int(read_json(self._note(chain))["size"])
 
     # %% Layers
     def create_layer(self, chain: str, parent: str | None, archive: BinaryIO) -> None:
@@ -110,16 +142,28 @@ class Driver(ABC):
 
     def _settle(self, new: Path, chain: str, size: int) -> None:
         """Rename it into place; the note that says it is whole comes last."""
-        place = self.root / self.directory(chain)
-        if place.exists():  # without a note: of a daemon that was killed at this very place
-            shutil.rmtree(place)
-        os.rename(new, place)
-        write_json(self._note(chain), {"chain": chain, "size": size})
+        with self._lock:
+            if self.has_layer(chain):  # another thread was first, and it may be in use already
+                shutil.rmtree(new)
+                return
+            place = self.root / self.directory(chain)
+            if place.exists():  # without a note: of a daemon that was killed at this very place
+                shutil.rmtree(place)
+            os.rename(new, place)
+            write_json(self._note(chain), {"chain": chain, "size": size})
 
     def remove_layer(self, chain: str) -> None:
         """Forget the layer; the note goes first."""
-        self._note(chain).unlink(missing_ok=True)
-        shutil.rmtree(self.root / self.directory(chain), ignore_errors=True)
+        with self._lock:
+            if not self.has_layer(chain):
+                return
+            name = self.directory(chain)
+            (self.root / f"{name}.json").unlink(missing_ok=True)
+            self._owners.pop(name, None)
+            place, old = self.root / name, self.root / f".old-{secrets.token_hex(6)}"
+            with suppress(FileNotFoundError):
+                os.rename(place, old)
+        shutil.rmtree(old, ignore_errors=True)
 
     def layers(self) -> list[str]:
         """The chain ids of all layers."""
@@ -129,14 +173,13 @@ class Driver(ABC):
                 found.append(str(json.loads(path.read_text())["chain"]))
         return found
 
-    @abstractmethod
-    def _prepare(self, new: Path, parent: str | None) -> None:
-        """Make the directory into which a layer is extracted."""
-
     # %% Containers
     @abstractmethod
     def mount(self, chains: Sequence[str], container_dir: Path) -> Path:
-        """Make the tree of ``chains`` (lowest first) at ``container_dir/rootfs``; returns that path."""
+        """Make the tree of ``chains`` (lowest first) at ``container_dir/rootfs``; returns that path.
+
+        There may be none: an image can be empty.
+        """
 
     def unmount(self, container_dir: Path) -> None:
         """Take the tree away, keep what was written; it may be gone already."""
@@ -156,6 +199,30 @@ class Driver(ABC):
     @abstractmethod
     def pack(self, chains: Sequence[str], container_dir: Path, out: BinaryIO) -> None:
         """The container's own layer as a tar, with whiteouts."""
+
+
+# %% Where on the disk
+FS_IOC_GETFLAGS, FS_IOC_SETFLAGS, TOPDIR = 0x80086601, 0x40086602, 0x00020000
+
+
+def spread(directory: Path) -> None:
+    """Have ext4 put each thing that is made in ``directory`` into a part of the disk of its own.
+
+    ext4 keeps things close to the directory they are in. That makes a layer
+    slow that is made where another was just deleted: an ext4 without a
+    journal does not give an inode out again for five minutes, and for every
+    new file it looks at all of those once more (``recently_deleted`` in
+    fs/ext4/ialloc.c). This is the attribute ``T`` of chattr(1), which says
+    that what is below has little to do with each other.
+    """
+    fd = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        flags = int.from_bytes(fcntl.ioctl(fd, FS_IOC_GETFLAGS, bytes(4)), sys.byteorder)
+        fcntl.ioctl(fd, FS_IOC_SETFLAGS, (flags | TOPDIR).to_bytes(4, sys.byteorder))
+    except OSError:
+        pass  # another file system: it has neither the attribute nor the need
+    finally:
+        os.close(fd)
 
 
 # %% Which driver

@@ -30,9 +30,10 @@ from typing import BinaryIO
 
 from minidock import steps
 from minidock.linux import syscalls
-from minidock.linux.syscalls import Clone
+from minidock.linux.syscalls import Clone, Mount
 from minidock.unionfs import Change, Driver
-from minidock.unionfs.archive import OPAQUE, Whiteouts, pack, walk, whiteout
+from minidock.unionfs.archive import OPAQUE, Whiteouts
+from minidock.unionfs.pack import pack, walk, whiteout
 
 OPAQUE_ATTRIBUTE = "trusted.overlay.opaque"
 
@@ -101,7 +102,10 @@ class OverlayDriver(Driver):
         with steps.step(
             "mount the layers", call="mount(2) overlay", chapter="unionfs", layers=len(chains)
         ) as step:
-            self._mount_here(target, options)
+            if chains:
+                self._mount_here(target, options)
+            else:  # an empty image: there is nothing to lay it on, and overlayfs wants something
+                syscalls.mount(upper, target, flags=Mount.BIND)
             step.undo(self.unmount, container_dir)
         return target
 

@@ -26,7 +26,8 @@ from minidock.errors import Unavailable
 from minidock.linux import syscalls
 from minidock.linux.syscalls import Mount
 from minidock.unionfs import Change, Driver
-from minidock.unionfs.archive import Whiteouts, pack, walk, whiteout
+from minidock.unionfs.archive import Whiteouts
+from minidock.unionfs.pack import pack, walk, whiteout
 
 
 # %% Copying trees
@@ -59,7 +60,8 @@ class VfsDriver(Driver):
             if not own.exists():
                 new = container_dir / "work"
                 new.mkdir(mode=0o755, exist_ok=True)
-                copy_tree(self.root / self.directory(chains[-1]), new, "--reflink=auto")
+                if chains:
+                    copy_tree(self.root / self.directory(chains[-1]), new, "--reflink=auto")
                 os.rename(new, own)
         with steps.step("mount the copy", call="mount(2) MS_BIND", chapter="unionfs") as step:
             syscalls.mount(own, target, flags=Mount.BIND)
@@ -69,9 +71,12 @@ class VfsDriver(Driver):
     # %% What has changed
     def changes(self, chains: Sequence[str], container_dir: Path) -> list[Change]:
         """Compare the container's tree with the layer's, both ways."""
-        layer, own = self.root / self.directory(chains[-1]), container_dir / "upper"
+        own = container_dir / "upper"
         if not own.exists():
             return []
+        if not chains:
+            return [Change("A", f"/{name}") for name in _names(own)]
+        layer = self.root / self.directory(chains[-1])
         found = [
             Change("A" if not _lexists(layer / name) else "C", f"/{name}")
             for name in _names(own)

@@ -7,134 +7,28 @@ directories of its own and in a network namespace of its own, so that its
 firewall rules stay out of the host's; without ``dockerd`` installed, only
 MiniDock's own figures are shown.
 
-Run it as root: ``python -m tests.bench [ROUNDS]``.
+Run it as root: ``python -m tests.bench [ROUNDS]``; ``python -m tests.bench.loading`` for the loading
+of images alone.
 """
 
 import compileall
-import contextlib
-import gzip
-import os
-import secrets
-import shutil
 import statistics
-import subprocess
 import sys
-import tarfile
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 from minidock.images import bootstrap
+from tests.bench import loading
+from tests.bench.sides import Side, docker, minidock
 
 TARGETS = {
     "run --rm busybox true (bridge)": 0.35,
     "run --rm busybox true (none)": 0.35,
     "exec true": 1.0,
-    "load debian": 0.6,
 }
 DAEMON_PSS, MONITOR_PSS = 60.0, 2.9  # MB
-
-
-# %% The two sides
-class Side:
-    """One engine: how to call its command line, and with what environment."""
-
-    def __init__(self, command: list[str], environment: dict[str, str]) -> None:
-        self.command = command
-        self.environment = {**os.environ, **environment}
-
-    def run(self, *arguments: str) -> str:
-        """Run a command; raises when it fails."""
-        done = subprocess.run(
-            [*self.command, *arguments],
-            env=self.environment,
-            capture_output=True,
-            text=True,
-            check=False,
-        )
-        if done.returncode != 0:
-            raise RuntimeError(f"{self.command[0]} {' '.join(arguments)}: {done.stderr}")
-        return done.stdout.strip()
-
-
-@contextlib.contextmanager
-def minidock(directory: Path) -> Iterator[Side]:
-    """A daemon of ours, with its own directories, bridge and subnet."""
-    token = secrets.token_hex(3)
-    side = Side(
-        [sys.executable, "-m", "minidock"],
-        {
-            "MINIDOCK_ROOT": str(directory / "minidock"),
-            "MINIDOCK_RUN": str(directory / "run"),
-            "MINIDOCK_BRIDGE": f"mdb{token}",
-            "MINIDOCK_SUBNET": f"10.{secrets.randbelow(200) + 20}.{secrets.randbelow(250)}.0/24",
-        },
-    )
-    script = shutil.which("minidock", path=str(Path(sys.executable).parent))
-    if script:
-        side.command = [script]
-    try:
-        side.run("version")  # starts the daemon
-        yield side
-    finally:
-        for container in side.run("ps", "-aq").split():
-            side.run("rm", "-f", container)
-        pid = int((directory / "run" / "minidock.pid").read_text())
-        os.kill(pid, 15)
-        _wait(lambda: not Path(f"/proc/{pid}").exists())
-
-
-@contextlib.contextmanager
-def docker(directory: Path) -> Iterator[Side | None]:
-    """A dockerd with its own directories and network namespace; None where there is none."""
-    dockerd = shutil.which("dockerd")
-    if dockerd is None:
-        yield None
-        return
-    netns = f"mdbench{secrets.token_hex(3)}"
-    socket = directory / "docker.sock"
-    subprocess.run(["ip", "netns", "add", netns], check=True)
-    subprocess.run(["ip", "-n", netns, "link", "set", "lo", "up"], check=True)
-    with open(directory / "dockerd.log", "w") as log:
-        daemon = subprocess.Popen(
-            ["nsenter", f"--net=/run/netns/{netns}", dockerd, "-H", f"unix://{socket}"]
-            + [
-                "--data-root",
-                str(directory / "docker"),
-                "--exec-root",
-                str(directory / "exec"),
-            ]
-            + ["--pidfile", str(directory / "docker.pid")],
-            stdout=log,
-            stderr=log,
-        )
-    try:
-        side = Side(["docker", "-H", f"unix://{socket}"], {})
-        _wait(lambda: socket.exists())
-        _wait(lambda: _answers(side))
-        yield side
-    finally:
-        for container in side.run("ps", "-aq").split():
-            side.run("rm", "-f", container)
-        daemon.terminate()
-        daemon.wait(30)
-        subprocess.run(["ip", "netns", "delete", netns], check=True)
-
-
-def _answers(side: Side) -> bool:
-    with contextlib.suppress(RuntimeError):
-        side.run("version")
-        return True
-    return False
-
-
-def _wait(condition: Callable[[], bool], seconds: float = 30) -> None:
-    deadline = time.monotonic() + seconds
-    while not condition():
-        if time.monotonic() > deadline:
-            raise TimeoutError("waited too long")
-        time.sleep(0.02)
 
 
 # %% Measuring
@@ -216,36 +110,8 @@ def main(rounds: int) -> int:
     return 0 if good else 1
 
 
-def _variants(archive: Path, count: int) -> list[Path]:
-    """Images like the one in ``archive``, each with a file more: every one has to be extracted anew.
-
-    Loading the same image again would do nothing, and removing it first would measure how
-    slowly ext4 makes files where others were just deleted.
-    """
-    plain = archive.with_suffix(".rootfs")
-    with tarfile.open(archive) as source:
-        largest = max(source, key=lambda member: member.size)
-        layer = source.extractfile(largest)
-        assert layer is not None
-        plain.write_bytes(gzip.decompress(layer.read()))
-    made = []
-    for number in range(count):
-        with tarfile.open(plain, "a") as target:
-            target.addfile(tarfile.TarInfo(f"variant-{number}"))
-        out = archive.with_suffix(f".{number}.tar")
-        bootstrap.write_archive(f"debian:bench-{number}", plain, ["bash"], out)
-        made.append(out)
-    return made
-
-
 def _compare_all(rounds: int, sides: list[Side], archives: dict[str, Path]) -> bool:
-    variants = _variants(archives["debian:bookworm"], 4)
-    todo = {id(side): list(variants) for side in sides}
-
-    def load(side: Side) -> None:
-        side.run("load", "-i", str(todo[id(side)].pop()))
-
-    good = compare("load debian", len(variants) - 1, sides, load)
+    good = loading.compare(sides, archives["debian:bookworm"])
     for side in sides:
         side.run("load", "-i", str(archives["busybox"]))
     bridge = ("run", "--rm", "busybox", "true")

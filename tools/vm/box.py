@@ -180,7 +180,7 @@ def _environment(tree: Path) -> None:
 def _tree(target: Path) -> Iterator[None]:
     """A copy of what is needed to install the project, gone afterwards but for ``.venv``."""
     target.mkdir()
-    for name in ("setup", "pyproject.toml", "README.md", "minidock"):
+    for name in ("setup", "pyproject.toml", "README.md", "minidock", "labs"):
         source = recipe.TREE / name
         copy = shutil.copytree if source.is_dir() else shutil.copy
         copy(source, target / name)

@@ -16,9 +16,10 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from minidock.errors import HostileArchive, InvalidParameter
+from minidock.errors import Conflict, HostileArchive, InvalidParameter, NotFound
 from minidock.unionfs import Driver, choose
-from minidock.unionfs.archive import Whiteouts, extract, pack
+from minidock.unionfs.archive import Whiteouts, extract
+from minidock.unionfs.pack import pack
 from tests.speed import SLOWNESS
 
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="needs root")
@@ -92,6 +93,13 @@ def attributes(name: str) -> dict[str, Any]:
     return {"pax_headers": {f"SCHILY.xattr.{name}": "y"}}
 
 
+def header(size: int) -> bytes:
+    """The beginning of a pax header that says it is so long."""
+    member = tarfile.TarInfo("x")
+    member.type, member.size = tarfile.XHDTYPE, size
+    return member.tobuf(tarfile.GNU_FORMAT)
+
+
 WHOLE = tar(("a", FILE, {"data": b"x" * 512}), ("b", FILE, {"data": b"y" * 512}))
 HOSTILE: dict[str, bytes] = {
     "climbs": tar(("../x", FILE, {})),
@@ -121,10 +129,11 @@ HOSTILE: dict[str, bytes] = {
     "overlay attribute, fifo": tar(("a", FIFO, attributes("trusted.overlay.x"))),
     "zero in a name": tar(("a", FILE, {"pax_headers": {"path": "a\0b"}})),
     "name too long": tar(("x" * 300, FILE, {})),
-    "ends between entries": WHOLE[:1024],
     "ends within a header": WHOLE[:1100],
     "ends within a file": WHOLE[:1700],
     "damaged header": WHOLE[:1024] + b"\1" * 512 + WHOLE[1536:],
+    "a header without end": header(1 << 40),
+    "a header larger than Go's": header(2 << 20) + bytes(2 << 20),
     "no archive": b"this is not a tar" * 100,
     "empty": b"",
 }
@@ -137,6 +146,13 @@ def test_a_hostile_archive_is_refused_and_leaves_no_trace(stack: Stack, kind: st
     with pytest.raises(HostileArchive):
         stack.add(raw=HOSTILE[kind])
     assert tree(stack.driver.root.parent.parent) == before
+
+
+def test_an_archive_may_end_without_its_blocks_of_zeros(stack: Stack) -> None:
+    stack.add(raw=WHOLE[:1024])
+    stack.add(raw=WHOLE[:2048])
+    stack.add(raw=WHOLE[:2560])  # one block of zeros instead of two
+    assert tree(stack.mount()) == ["a", "b"]
 
 
 def test_a_later_entry_replaces_an_earlier(stack: Stack) -> None:
@@ -333,6 +349,80 @@ def test_many_layers_and_a_quick_mount(tmp_path: Path) -> None:
         assert os.getcwd() == here
     finally:
         stack.driver.remove(stack.container)
+
+
+def test_an_image_without_layers(stack: Stack) -> None:
+    root = stack.mount()
+    assert tree(root) == []
+    (root / "mine").write_text("x")
+    assert stack.changes() == {("A", "/mine")}
+    with tarfile.open(fileobj=io.BytesIO(stack.pack())) as archive:
+        assert archive.getnames() == ["mine"]
+    stack.driver.unmount(stack.container)
+    assert (stack.mount() / "mine").read_text() == "x"
+
+
+# %% Names of directories
+def test_chain_ids_that_begin_alike(stack: Stack) -> None:
+    first = new_chain()
+    second = first[:23] + new_chain()[23:]
+    assert first[7:23] == second[7:23]
+    add = stack.driver.create_layer
+    add(first, None, io.BytesIO(tar(("first", FILE, {}))))
+    assert not stack.driver.has_layer(second)
+    with pytest.raises(NotFound):
+        stack.driver.layer_size(second)
+    stack.driver.remove_layer(second)
+    assert stack.driver.has_layer(first)
+    add(second, None, io.BytesIO(tar(("second", FILE, {}))))
+    assert sorted(stack.driver.layers()) == sorted([first, second])
+    again = choose(stack.driver.name, stack.driver.root.parent)
+    for driver in (stack.driver, again):
+        for chain, name in ((first, "first"), (second, "second")):
+            assert os.listdir(driver.root / driver.directory(chain)) == [name]
+    again.remove_layer(first)
+    assert again.has_layer(second)
+    assert os.listdir(again.root / again.directory(second)) == ["second"]
+
+
+def test_when_all_names_are_taken(stack: Stack) -> None:
+    wanted = new_chain()
+    for start in range(7, 71, 16):
+        part = wanted[start : start + 16]
+        stack.driver.create_layer(f"sha256:{part}{'0' * 48}", None, io.BytesIO(tar()))
+    before = tree(stack.driver.root)
+    with pytest.raises(Conflict, match="cannot be kept"):
+        stack.driver.create_layer(wanted, None, io.BytesIO(tar(("x", FILE, {}))))
+    assert tree(stack.driver.root) == before
+
+
+def test_the_same_layer_twice_at_once(stack: Stack) -> None:
+    """The second to be ready must not take the first one's directory away: it may be mounted."""
+    chain = new_chain()
+
+    class Interrupting(io.BytesIO):
+        def read(self, size: int | None = -1) -> bytes:
+            if not stack.driver.has_layer(chain):
+                stack.driver.create_layer(chain, None, io.BytesIO(tar(("a", FILE, {}))))
+                inode.append((stack.driver.root / stack.driver.directory(chain)).stat().st_ino)
+            return super().read(size)
+
+    inode: list[int] = []
+    stack.driver.create_layer(chain, None, Interrupting(tar(("a", FILE, {}))))
+    assert [(stack.driver.root / stack.driver.directory(chain)).stat().st_ino] == inode
+    assert len(list(stack.driver.root.iterdir())) == 2
+
+
+def test_ext4_is_told_to_spread_layers(stack: Stack) -> None:
+    kind = subprocess.run(
+        ["stat", "-f", "-c", "%T", stack.driver.root], check=True, capture_output=True, text=True
+    ).stdout.strip()
+    if kind != "ext2/ext3":
+        pytest.skip("not on ext4")
+    out = subprocess.run(
+        ["lsattr", "-d", stack.driver.root], check=True, capture_output=True, text=True
+    ).stdout
+    assert "T" in out.split()[0]
 
 
 def test_choosing(tmp_path: Path) -> None:

@@ -1,0 +1,20 @@
+"""Covers directories by /dev/null, too."""
+
+# check: masked
+# expect: mount\(2\) /dev/null on .*Not a directory
+import os
+from collections.abc import Sequence
+
+from minidock.linux import syscalls
+from minidock.linux.syscalls import Mount
+from minidock.rootfs import remount
+
+
+def hide(masked: Sequence[str], readonly: Sequence[str]) -> None:
+    for path in readonly:
+        if os.path.exists(path):
+            syscalls.mount(path, path, flags=Mount.BIND | Mount.REC)
+            remount(path, Mount.RDONLY)
+    for path in masked:
+        if os.path.exists(path):
+            syscalls.mount("/dev/null", path, flags=Mount.BIND)

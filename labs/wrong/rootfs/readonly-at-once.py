@@ -1,0 +1,20 @@
+"""A read-only bind mount in one call: the kernel ignores the flag."""
+
+# check: readonly
+# expect: statvfs\(2\) says that it can be written
+import os
+from collections.abc import Sequence
+
+from minidock.linux import syscalls
+from minidock.linux.syscalls import Mount
+
+
+def hide(masked: Sequence[str], readonly: Sequence[str]) -> None:
+    for path in readonly:
+        if os.path.exists(path):
+            syscalls.mount(path, path, flags=Mount.BIND | Mount.REC | Mount.RDONLY)
+    for path in masked:
+        if os.path.isdir(path):
+            syscalls.mount("tmpfs", path, "tmpfs", Mount.RDONLY, "size=0k")
+        elif os.path.exists(path):
+            syscalls.mount("/dev/null", path, flags=Mount.BIND)

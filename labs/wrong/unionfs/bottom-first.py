@@ -1,0 +1,22 @@
+"""Writes the layers in the order in which they come: the lowest wins."""
+
+# check: order
+# expect: it is the lowest one's: chains come lowest first
+from collections.abc import Sequence
+from pathlib import Path
+
+from minidock import steps
+
+
+class OverlayDriver:
+    def mount(self, chains: Sequence[str], container_dir: Path) -> Path:
+        target = container_dir / "rootfs"
+        upper, work = container_dir / "upper", container_dir / "work"
+        for path in (target, upper, work):
+            path.mkdir(mode=0o755, exist_ok=True)
+        lower = ":".join(self.directory(chain) for chain in chains)
+        options = f"lowerdir={lower},upperdir={upper},workdir={work}"
+        with steps.step("mount the layers") as step:
+            self._mount_here(target, options)
+            step.undo(self.unmount, container_dir)
+        return target
