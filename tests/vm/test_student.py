@@ -1,5 +1,6 @@
 """What a student finds after ``vagrant up``, and does."""
 
+import json
 import os
 import platform
 
@@ -61,3 +62,29 @@ def test_the_tree_is_there_without_what_is_the_hosts(guest: Ssh) -> None:
     assert {"README.md", "Vagrantfile", "minidock", "tests", ".venv"} <= names
     assert not names & {".git", ".vagrant", "reports"}
     assert os.environ["MINIDOCK_VM_BOX"]
+
+
+# %% A lab, from the first failure to the report
+def test_a_lab_is_graded_end_to_end(guest: Ssh) -> None:
+    """The lab whose functions only version 2 of cgroups has."""
+    lab = "sudo minidock-lab"
+    guest.run("sudo rm -rf ~/minidock-labs")
+    yours = [
+        line.removeprefix("yours to write: ")
+        for line in guest.run(f"{lab} start cgroups").splitlines()
+        if line.startswith("yours to write: ")
+    ]
+    assert [name.partition("/minidock/")[2] for name in yours] == ["cgroups/v2.py"]
+    failed = guest.run(f"{lab} check cgroups && echo passed || true")
+    assert "FAIL" in failed and "is yours to write" in failed and "passed" not in failed
+    assert "hint" in guest.run(f"{lab} hint cgroups")
+    for name in yours:
+        engine = f"/vagrant/minidock/{name.partition('/minidock/')[2]}"
+        guest.run(f"cp {engine} {name}")  # without sudo: the file is the student's
+    assert guest.run(f"{lab} check cgroups").rstrip().endswith("15 of 15 points: passed")
+    assert "def _limit_memory" in guest.run(f"{lab} solution cgroups")
+    report = json.loads(guest.run(f"{lab} report --fresh"))
+    scores = {one["name"]: (one["score"], one["max_score"]) for one in report["tests"]}
+    ours = {name: score for name, score in scores.items() if name.startswith("cgroups: ")}
+    assert sum(score for score, _ in ours.values()) == 15
+    assert all(score == 0 for name, (score, _) in scores.items() if name not in ours)
