@@ -41,7 +41,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).parent.parent
 CHAPTERS = ROOT / "chapters"
-TIMEOUT = 60.0
+TIMEOUT = 60.0 * max(1.0, float(os.environ.get("MINIDOCK_SLOWNESS", "1")) / 5)  # as tests/speed.py
 
 
 # %% Blocks and commands

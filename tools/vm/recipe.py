@@ -11,7 +11,6 @@ recipe is another box and not an old one.
 """
 
 import hashlib
-import platform
 import subprocess
 from pathlib import Path
 
@@ -26,7 +25,7 @@ MACHINE = """
     ifupdown isc-dhcp-client openssh-server sudo rsync
 """.split()
 
-KERNELS = {"x86_64": "linux-image-cloud-amd64", "aarch64": "linux-image-cloud-arm64"}
+KERNEL = "linux-image-cloud-amd64"
 
 
 def packages() -> list[str]:
@@ -34,8 +33,7 @@ def packages() -> list[str]:
     asked = subprocess.run(
         [TREE / "setup", "--packages"], capture_output=True, text=True, check=True
     )
-    kernel = KERNELS[platform.machine()]
-    return sorted({kernel, *MACHINE, *asked.stdout.split()})
+    return sorted({KERNEL, *MACHINE, *asked.stdout.split()})
 
 
 # %% The name of a box

@@ -111,7 +111,7 @@ def run_tests(ssh: Ssh, part: Part, accelerator: str) -> bool:
         Path(file.name).chmod(0o644)
         ssh.put(Path(file.name), "/tmp/tests.txt")
     chosen = "@/tmp/tests.txt" if names else ""
-    variables = f"MINIDOCK_SLOWNESS={SLOWNESS[accelerator]}"
+    variables = f"MINIDOCK_SLOWNESS={SLOWNESS[accelerator]} MINIDOCK_LAB_PATIENCE=60"
     if part.may_stop:
         variables += f" MINIDOCK_TEST_SECONDS={part.seconds}"
     script = (

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from tests.conformance.conftest import Daemon
 from tests.integration.cgroup2.conftest import ROOT
+from tests.speed import PATIENCE
 
 
 def directory(daemon: Daemon, name: str) -> Path:
@@ -43,7 +44,7 @@ def test_exec_joins_and_the_end_leaves_nothing(daemon: Daemon) -> None:
     daemon.ok("run", "-d", "--name", "one", "busybox", "sleep", "100")
     place = directory(daemon, "one")
     daemon.ok("exec", "-d", "one", "sleep", "50")
-    deadline = time.monotonic() + 20
+    deadline = time.monotonic() + 20 * PATIENCE
     while len((place / "cgroup.procs").read_text().split()) < 2:
         assert time.monotonic() < deadline
         time.sleep(0.05)
@@ -59,7 +60,7 @@ def test_groups_made_inside_are_counted_killed_and_removed(daemon: Daemon) -> No
     )
     daemon.ok("run", "-d", "--privileged", "--name", "one", "busybox", "sh", "-c", script)
     place = directory(daemon, "one").parent.parent
-    deadline = time.monotonic() + 20
+    deadline = time.monotonic() + 20 * PATIENCE
     while "ready" not in daemon.ok("logs", "one"):
         assert time.monotonic() < deadline
         time.sleep(0.05)
