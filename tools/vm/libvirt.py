@@ -67,11 +67,21 @@ def answers() -> bool:
 
 
 # A /dev/kvm that root may open and QEMU's user may not makes libvirtd doubt what it knows of QEMU,
-# and ask again for every question: four seconds each, two minutes in all.
+# and ask again for every question: four seconds each, two minutes in all. So it gets a mount namespace
+# in which nobody may open it; and as libvirtd would then stumble over that mount when it makes a /dev
+# for QEMU, a configuration in which it makes none.
 WITHOUT_KVM = (
-    *("unshare", "--mount", "--propagation", "slave", "sh", "-c"),
-    'if [ -e /dev/kvm ]; then nothing=$(mktemp); chmod 0 "$nothing"; '
-    'mount --bind "$nothing" /dev/kvm; rm "$nothing"; fi; exec "$0" "$@"',
+    *("unshare", "--mount", "--propagation", "slave", "sh", "-euc"),
+    """
+    own=$(mktemp -d)
+    if [ -e /dev/kvm ]; then
+        touch "$own/kvm"; chmod 0 "$own/kvm"; mount --bind "$own/kvm" /dev/kvm
+        cat /etc/libvirt/qemu.conf > "$own/qemu.conf"; echo 'namespaces = [ ]' >> "$own/qemu.conf"
+        mount --bind "$own/qemu.conf" /etc/libvirt/qemu.conf
+    fi
+    rm -r "$own"
+    exec "$0" "$@"
+    """,
 )
 
 

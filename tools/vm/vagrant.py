@@ -108,8 +108,10 @@ class VagrantMachine:
             say(text)
 
     def _last_words(self) -> str:
+        """The end of Vagrant's log, without the places in its source at which it happened."""
         lines = self._log.read_text(errors="replace").splitlines() if self._log.exists() else []
-        return "\n".join(f"  {line}" for line in lines[-20:])
+        words = [line for line in lines if line.strip() and not line.startswith("\tfrom ")]
+        return "\n".join(f"  {line}" for line in words[-12:])
 
     def console(self) -> str:
         """The serial console's log."""
