@@ -29,7 +29,6 @@ import os
 import signal
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from enum import Enum
@@ -205,17 +204,17 @@ class Cgroup(ABC):
     def kill(self) -> None:
         """Kill every process in it, and wait until none is left."""
         deadline = time.monotonic() + 10.0
-        while self.pids():
+        while left := self.everybody():
             self._kill_once()
             if time.monotonic() > deadline:
-                raise Unavailable(f"processes in cgroup {self.path} do not die: {self.pids()}")
+                raise Unavailable(f"processes in cgroup {self.path} do not die: {left}")
             time.sleep(0.001)
 
     def _kill_once(self) -> None:
         """Freeze first, so that nobody forks away while we go through the list."""
         with suppress(OSError):
             self.freeze(True)
-        for pid in self.pids():
+        for pid in self.everybody():
             with suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGKILL)
         with suppress(OSError):
@@ -311,18 +310,6 @@ def keyed(path: str) -> dict[str, int]:
 
 
 # %% What both versions do
-def switch_on_above(tree: str, path: str, wanted: Sequence[str]) -> None:
-    """Version 2: let every directory above ``path`` pass on to its children what it has itself."""
-    above = tree
-    for name in path.strip("/").split("/"):
-        has = read(f"{above}/cgroup.controllers").split()
-        on = read(f"{above}/cgroup.subtree_control").split()
-        missing = [one for one in wanted if one in has and one not in on]
-        if missing:
-            write(f"{above}/cgroup.subtree_control", " ".join(f"+{one}" for one in missing))
-        above = f"{above}/{name}"
-
-
 def check_usage(file: str, limit: int) -> None:
     """``checkBeforeUpdate``: do not set a limit below what is used, which would kill."""
     used = int(read(file))

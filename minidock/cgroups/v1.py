@@ -27,10 +27,10 @@ from minidock.cgroups import (
     keyed,
     rdma_line,
     read,
-    switch_on_above,
     write,
     write_known,
 )
+from minidock.cgroups.v2 import switch_on_above
 from minidock.errors import InvalidParameter, Unavailable
 from minidock.spec.resources import BlockIO, HugepageLimit, Network
 from minidock.spec.runtime import CPU, DeviceRule, Memory, Resources

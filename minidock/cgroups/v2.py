@@ -5,8 +5,9 @@
 The traps. A controller acts in a directory only if its parent has it in
 ``cgroup.subtree_control``, and the parent's parent too, so they are
 switched on from the top down; and a directory with processes of its own may
-not do so (EBUSY): our ``/minidock`` holds only containers. There is no
-devices controller: its work is done by a BPF program attached to the
+not do so (EBUSY): our ``/minidock`` holds only containers. An engine that
+runs *in* a container sees the container's cgroup as the top, and itself
+sitting in it: it moves down, into a leaf. There is no devices controller: its work is done by a BPF program attached to the
 directory. Swap is counted by itself, not together with memory, and shares
 became a weight between 1 and 10000.
 
@@ -14,10 +15,15 @@ became a weight between 1 and 10000.
 specification, config-linux.md, "Unified".
 """
 
+import errno
 import os
+import select
+import time
+from collections.abc import Sequence
 from contextlib import suppress
 from typing import Any
 
+from minidock import steps
 from minidock.cgroups import (
     Cgroup,
     Host,
@@ -26,7 +32,6 @@ from minidock.cgroups import (
     keyed,
     rdma_line,
     read,
-    switch_on_above,
     write,
 )
 from minidock.errors import InvalidParameter, Unavailable
@@ -58,6 +63,22 @@ class V2Cgroup(Cgroup):
         """``mkdir``, and switch the controllers on in every directory above it."""
         os.makedirs(self.directory, exist_ok=True)
         switch_on_above(self._tree, self.path, WANTED)
+
+    def add(self, pid: int) -> None:
+        """Put ``pid`` in. A group that has groups below may hold nobody: then where the first one is."""
+        try:
+            super().add(pid)
+        except OSError as error:
+            if error.errno != errno.EBUSY:
+                raise
+            write(f"{self._leaf_of_the_first()}/cgroup.procs", str(pid))
+
+    def _leaf_of_the_first(self) -> str:
+        """The directory, at or below ours, of the oldest process: a container's own init."""
+        places = {}
+        for place, _, _ in os.walk(self.directory):
+            places.update({int(pid): place for pid in read(f"{place}/cgroup.procs").split()})
+        return places[min(places)] if places else self.directory
 
     # %% Limits
     def apply(self, resources: Resources) -> None:
@@ -190,11 +211,21 @@ class V2Cgroup(Cgroup):
         return found
 
     def freeze(self, frozen: bool) -> None:
-        """``cgroup.freeze``, and wait until ``cgroup.events`` says that it is so."""
+        """``cgroup.freeze``, and wait until ``cgroup.events`` says that it is so.
+
+        The kernel wakes whoever polls that file for POLLPRI when a line of it
+        changes. Raises :class:`Unavailable` if it takes longer than ten seconds.
+        """
         write(f"{self.directory}/cgroup.freeze", str(int(frozen)))
-        for _ in range(1000):
-            if self._keyed("cgroup.events").get("frozen") == int(frozen):
-                return
+        deadline = time.monotonic() + 10.0
+        with open(f"{self.directory}/cgroup.events") as events:
+            change = select.poll()
+            change.register(events, select.POLLPRI)
+            while f"frozen {int(frozen)}" not in events.read():
+                if time.monotonic() > deadline:
+                    raise Unavailable(f"cgroup {self.path} does not freeze")
+                change.poll(100)
+                events.seek(0)
 
     def frozen(self) -> bool:
         """``cgroup.freeze`` is what was asked for, ``cgroup.events`` what is."""
@@ -221,3 +252,45 @@ def weight(shares: int) -> int:
 def io_weight(blkio: int) -> int:
     """Version 1's disk weight (10 to 1000) as version 2's (1 to 10000), as the OCI runtimes do."""
     return 1 + (min(max(blkio, 10), 1000) - 10) * 9999 // 990
+
+
+# %% No internal processes
+def _move_down(top: str) -> None:
+    """Move every process out of the group at ``top`` into a leaf below it.
+
+    Only the real root of the tree may hold processes *and* pass controllers on.
+    A container's cgroup is the top of all that the container sees, but no real
+    root; so whoever wants groups there must not stay. Others may be forking
+    meanwhile: go on until nobody is left.
+    """
+    leaf = f"{top}/init"
+    with steps.step("leave the top cgroup", call="write(2)", chapter="cgroups", to=leaf):
+        os.makedirs(leaf, exist_ok=True)
+        # 0 is a process outside our pid namespace: nobody whom we could name.
+        while pids := [pid for pid in read(f"{top}/cgroup.procs").split() if pid != "0"]:
+            for pid in pids:
+                with suppress(ProcessLookupError):
+                    write(f"{leaf}/cgroup.procs", pid)
+
+
+def switch_on_above(tree: str, path: str, wanted: Sequence[str]) -> None:
+    """Let every directory above ``path`` pass on to its children what it has of ``wanted``."""
+    above = tree
+    for name in path.strip("/").split("/"):
+        _switch_on(above, wanted, at_top=above == tree)
+        above = f"{above}/{name}"
+
+
+def _switch_on(directory: str, wanted: Sequence[str], at_top: bool) -> None:
+    has = read(f"{directory}/cgroup.controllers").split()
+    on = read(f"{directory}/cgroup.subtree_control").split()
+    missing = " ".join(f"+{name}" for name in wanted if name in has and name not in on)
+    if not missing:
+        return
+    try:
+        write(f"{directory}/cgroup.subtree_control", missing)
+    except OSError as error:
+        if error.errno != errno.EBUSY or not at_top:
+            raise
+        _move_down(directory)
+        write(f"{directory}/cgroup.subtree_control", missing)

@@ -27,7 +27,7 @@ Body = dict[str, Any]
 def top(container: Container, ps_args: str) -> Body:
     """Its processes, by ps(1) of the host."""
     container.must_run()
-    pids = cgroups.open(container.cgroup).pids()
+    pids = cgroups.open(container.cgroup).everybody()
     command = ["ps", *(ps_args or "-ef").split()]
     found = subprocess.run(command, capture_output=True, text=True, check=False)
     if found.returncode != 0:

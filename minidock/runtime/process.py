@@ -269,7 +269,8 @@ def _check_executable(candidate: str, name: str) -> None:
         reason = (error.strerror or "").lower()
         raise CommandNotFound(f'exec: "{name}": stat {name}: {reason}') from None
     if stat.S_ISDIR(mode):
-        raise CommandNotExecutable(f'exec: "{name}": is a directory')
+        # Two reasons: Docker's client of today looks for the first, that of Debian 12 for the second.
+        raise CommandNotExecutable(f'exec: "{name}": is a directory: permission denied')
     if not os.access(candidate, os.X_OK, effective_ids=True):
         raise CommandNotExecutable(f'exec: "{name}": permission denied')
 

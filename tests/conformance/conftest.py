@@ -15,6 +15,7 @@ from pathlib import Path
 import pytest
 
 from minidock.images import bootstrap
+from tests.speed import PATIENCE
 
 CACHE = Path("/var/cache/minidock-tests")
 
@@ -72,7 +73,7 @@ class Daemon:
             stdin=subprocess.DEVNULL if stdin is None else None,
             capture_output=True,
             text=True,
-            timeout=timeout,
+            timeout=timeout * PATIENCE,
             check=False,
         )
 
@@ -87,7 +88,7 @@ class Daemon:
             stdin=subprocess.DEVNULL if stdin is None else None,
             capture_output=True,
             text=True,
-            timeout=timeout,
+            timeout=timeout * PATIENCE,
             check=False,
         )
 
