@@ -126,6 +126,14 @@ def _become_daemon(run: str, writes: int) -> None:
 
 
 # %% Requests
+UNRESERVED = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_.-~"
+
+
+def quote(text: str) -> str:
+    """Percent-encoding, without the 5 ms that urllib.parse takes to import."""
+    return "".join(c if c in UNRESERVED else "".join(f"%{b:02X}" for b in c.encode()) for c in text)
+
+
 class Answer:
     """The head of a response; the body is read from :attr:`body`."""
 

@@ -8,13 +8,17 @@ a whole one. So it is written under another name and renamed at its end.
 **See:** docker/cli ``cli/command/container/commit.go``, ``cli/command/image/save.go``.
 """
 
+from __future__ import annotations
+
 import os
 import sys
-from collections.abc import Iterator
-from urllib.parse import quote
 
 from minidock.cli.flags import Flag, PlainError, need, parse, usage
-from minidock.client import Client
+from minidock.client import Client, quote
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 OUTPUT = Flag("output", "o", "string", "Write to a file, instead of STDOUT")
 

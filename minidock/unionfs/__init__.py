@@ -151,7 +151,9 @@ class Driver(ABC):
             if place.exists():  # without a note: of a daemon that was killed at this very place
                 shutil.rmtree(place)
             os.rename(new, place)
-            write_json(self._note(chain), {"chain": chain, "size": size})
+            # The tree itself is not flushed to the disk either; after a power failure a layer
+            # without a note is extracted again.
+            write_json(self._note(chain), {"chain": chain, "size": size}, durable=False)
 
     def remove_layer(self, chain: str) -> None:
         """Forget the layer; the note goes first."""
