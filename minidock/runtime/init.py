@@ -28,7 +28,7 @@ from minidock.errors import InvalidParameter
 from minidock.linux import syscalls
 from minidock.linux.syscalls import Clone, Mount, prctl
 from minidock.rootfs import devices, hiding, mounts
-from minidock.runtime import process
+from minidock.runtime import hooks, process
 from minidock.runtime.sync import Channel, describe
 from minidock.spec.runtime import Hook, Process, Spec
 
@@ -161,6 +161,7 @@ def _furnish(work: Work, channel: Channel) -> None:
         if not _brings_its_own_dev(spec):
             devices.make_devices(directory, spec.linux.devices, work.in_user_namespace)
         _tell_hooks(work, channel)
+        process.seal()
         if not private:
             os.fchdir(directory)
             rootfs.change_root()
@@ -192,8 +193,6 @@ def _tell_hooks(work: Work, channel: Channel) -> None:
 
 def _run_hooks(work: Work, kind: str, wanted: tuple[Hook, ...], status: str) -> None:
     if wanted:
-        from minidock.runtime import hooks
-
         hooks.run(kind, wanted, {**work.wishes.state, "status": status, "pid": os.getpid()})
 
 
