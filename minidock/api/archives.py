@@ -12,9 +12,9 @@ import threading
 from collections.abc import Callable, Iterator
 from typing import BinaryIO, cast
 
-from minidock.api.server import Request, Response, Route
 from minidock.engine import Engine
 from minidock.errors import InvalidParameter, MiniDockError
+from minidock.server import Request, Response, Route
 
 # %% Looking
 STAT_HEADER = "X-Docker-Container-Path-Stat"

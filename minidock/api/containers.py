@@ -9,11 +9,11 @@ import json
 import time
 from collections.abc import Iterator
 
-from minidock.api.server import Request, Response, Route
 from minidock.engine import Engine
 from minidock.engine.attaching import Wishes
 from minidock.engine.logs import Selection
 from minidock.errors import InvalidParameter, NotFound
+from minidock.server import Request, Response, Route
 from minidock.spec.timestamp import parse_moment
 
 RAW, FRAMED = "application/vnd.docker.raw-stream", "application/vnd.docker.multiplexed-stream"

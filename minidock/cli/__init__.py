@@ -28,18 +28,24 @@ COMMANDS = {
     "inspect": ("inspect", "Return low-level information on objects"),
     "kill": ("containers", "Kill one or more running containers"),
     "load": ("images", "Load an image from a tar archive"),
+    "login": ("registry", "Authenticate to a registry"),
+    "logout": ("registry", "Log out from a registry"),
     "logs": ("logs", "Fetch the logs of a container"),
     "network": ("system", "List networks"),
     "pause": ("containers", "Pause all processes within one or more containers"),
     "port": ("containers", "List port mappings of a container"),
     "prune": ("containers", "Remove all stopped containers (container prune)"),
     "ps": ("ps", "List containers"),
+    "pull": ("registry", "Download an image from a registry"),
+    "push": ("registry", "Upload an image to a registry"),
+    "registry": ("serve", "Run an image registry"),
     "rename": ("containers", "Rename a container"),
     "restart": ("containers", "Restart one or more containers"),
     "rm": ("containers", "Remove one or more containers"),
     "rmi": ("images", "Remove one or more images"),
     "run": ("run", "Create and run a new container from an image"),
     "runtime": ("runtime", "The OCI runtime that other engines call as minidock-runtime"),
+    "search": ("search", "Search a registry for images"),
     "start": ("containers", "Start one or more stopped containers"),
     "stats": ("stats", "Display a live stream of container(s) resource usage statistics"),
     "stop": ("containers", "Stop one or more running containers"),
@@ -66,7 +72,7 @@ GROUPS: dict[str, dict[str, str]] = {
         "remove": "rm",
     },
     "image": {
-        **{name: name for name in "history import inspect load tag".split()},
+        **{name: name for name in "history import inspect load pull push tag".split()},
         "list": "images",
         "ls": "images",
         "remove": "rmi",
@@ -138,7 +144,7 @@ def _guarded(name: str, rest: list[str]) -> int:
 
     module = import_module(f"minidock.cli.{COMMANDS[name][0]}")
     try:
-        handler = getattr(module, "COMMANDS", {}).get(name, module.run)
+        handler = getattr(module, "COMMANDS", {}).get(name) or module.run
         return int(handler(rest))
     except HelpAsked:
         print(module.HELP[name])

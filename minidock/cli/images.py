@@ -8,8 +8,8 @@ from collections.abc import Callable
 from typing import Any, BinaryIO
 from urllib.parse import quote
 
+from minidock.cli import progress
 from minidock.cli.flags import Flag, PlainError, need, parse, usage
-from minidock.cli.progress import show_progress
 from minidock.cli.ps import filters
 from minidock.cli.table import ago, human_size, local_time, show
 from minidock.client import Client, print_messages
@@ -170,7 +170,7 @@ def load(arguments: list[str]) -> int:
         answer = Client.from_environment().open(
             "POST", f"/images/load?quiet={int(quiet)}", upload=file
         )
-        print_messages(answer) if quiet else show_progress(answer)
+        progress.show(answer.lines(), sys.stdout)
     return 0
 
 

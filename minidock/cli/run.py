@@ -73,20 +73,35 @@ def make(client: Client, values: Any, body: dict[str, Any]) -> str:
             "container ID file found, make sure the other container isn't running or delete "
             + cidfile
         )
-    try:
-        made = client.call("POST", path, body)
-    except NotFound as error:
-        if "No such image" not in str(error) or values["pull"] == "never":
-            raise
-        sys.stderr.write(f"Unable to find image '{_shown(body['Image'])}' locally\n")
-        client.open("POST", f"/images/create?fromImage={body['Image']}").read()
-        made = client.call("POST", path, body)
+    made = _made(client, values, path, body)
     for warning in made.get("Warnings") or ():
         sys.stderr.write(f"WARNING: {warning}\n")
     if cidfile:
         with open(cidfile, "x") as file:
             file.write(made["Id"])
     return str(made["Id"])
+
+
+def _made(client: Client, values: Any, path: str, body: dict[str, Any]) -> dict[str, Any]:
+    """The answer to the request; the image is pulled before, or when it is missing, or never."""
+    if values["pull"] == "always":
+        _pull(client, body["Image"], values)
+    try:
+        return dict(client.call("POST", path, body))
+    except NotFound as error:
+        if "No such image" not in str(error) or values["pull"] == "never":
+            raise
+        if not values["quiet"]:
+            sys.stderr.write(f"Unable to find image '{_shown(body['Image'])}' locally\n")
+    _pull(client, body["Image"], values)
+    return dict(client.call("POST", path, body))
+
+
+def _pull(client: Client, image: str, values: Any) -> None:
+    from minidock.cli.registry import fetch
+    from minidock.spec.reference import parse as parse_name
+
+    fetch(client, parse_name(image), values["platform"], sys.stderr, values["quiet"])
 
 
 def quote(text: str) -> str:

@@ -20,8 +20,9 @@ import secrets
 import socket
 from collections.abc import Callable, Iterator
 from contextlib import suppress
+from functools import cached_property
 from threading import Thread
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from minidock import __version__, steps, unionfs
 from minidock.engine import logs as log_reader
@@ -40,7 +41,11 @@ from minidock.errors import Conflict, InvalidParameter, MiniDockError
 from minidock.images import Images
 from minidock.network import Network
 from minidock.paths import Paths
+from minidock.registry.settings import Settings
 from minidock.spec.timestamp import now
+
+if TYPE_CHECKING:
+    from minidock.engine.transfers import Transfers
 
 Body = dict[str, Any]
 Bodies = list[Body]  # `list` means something else inside the class
@@ -51,7 +56,12 @@ Filters = dict[str, list[str]]
 class Engine:
     """Everything a client can ask for; safe to call from many threads at once."""
 
-    def __init__(self, paths: Paths, storage_driver: str | None = None) -> None:
+    def __init__(
+        self,
+        paths: Paths,
+        storage_driver: str | None = None,
+        registries: Settings | None = None,
+    ) -> None:
         self.paths = paths
         for directory in (
             paths.root,
@@ -67,6 +77,7 @@ class Engine:
         self.bus = Events()
         self.lifecycle = Lifecycle(paths, self.driver, self.images, self.bridge, self.bus)
         self.execs = Execs(self.lifecycle)
+        self.registries = registries or Settings()
         self.copying = Copying(self.images, self.driver)
         self.roster = Roster()
 
@@ -96,6 +107,13 @@ class Engine:
     def find(self, reference: str) -> Container:
         """By id, by name, or by an unambiguous beginning of the id."""
         return self.roster.find(reference)
+
+    @cached_property
+    def transfers(self) -> "Transfers":
+        """Pulls and pushes. An engine that never does them saves the memory of an HTTP client."""
+        from minidock.engine.transfers import Transfers
+
+        return Transfers(self.images, self.registries, self.bus)
 
     # %% Create
     def create(self, body: Body, name: str | None) -> Body:

@@ -12,11 +12,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from minidock import errors
-from minidock.api.routes import _pattern, _without_version
-from minidock.api.server import Body, Connection, Request, Response
+from minidock.api.routes import _without_version
 from minidock.api.status import status_of
+from minidock.body import Body
 from minidock.client import Answer, Client, error_of
 from minidock.errors import InvalidParameter
+from minidock.server import Connection, Request, Response, pattern
 
 
 class Served:
@@ -183,7 +184,7 @@ def test_numbers_filters_and_json() -> None:
 
 # %% Routes, statuses
 def test_patterns() -> None:
-    one, images = _pattern("/containers/{ref}/json"), _pattern("/images/{name*}/json")
+    one, images = pattern("/containers/{ref}/json"), pattern("/images/{name*}/json")
     assert one.match("/containers/a.b-c/json") and not one.match("/containers/a/b/json")
     match = images.match("/images/localhost:5000/a/b/json")
     assert match and match.group(1) == "localhost:5000/a/b"

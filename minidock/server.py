@@ -1,37 +1,44 @@
-"""HTTP, as much of it as the Engine API needs, over a unix socket.
+"""The server's end of a socket: HTTP/1.1, for the Engine API and for the registry.
 
 The standard library's ``http.server`` parses headers with the email package
 and builds a class per request; a container engine answers small JSON
 objects, streams, and *hijacks*: a connection that begins as HTTP and goes
-on as a raw stream between a terminal and a program. So here is a small
-server: one thread per connection, requests one after the other on it.
+on as a raw stream between a terminal and a program. A registry answers
+files. So here is a small server: one thread per connection, requests one
+after the other on it, over a unix socket, TCP or TLS.
 
-The traps. Bytes of the raw stream may arrive in the same packet as the
+The traps. Bytes of a raw stream may arrive in the same packet as the
 request's head, and belong to the program, not to us. A handler that streams
 must send its head before it has anything to say (``docker wait`` relies on
-it). And a body has to be read to its end before the next request, or the
-rest of it would be taken for one.
+it). A body has to be read to its end before the next request, or the rest
+of it would be taken for one; who has announced it by ``Expect`` has not
+sent it yet, and will not if we refuse. And two lengths for one body are how
+requests are smuggled past a proxy: refused.
 
-**Interface:** :class:`Server`, :class:`Request`, :class:`Response`.
+**Interface:** :class:`Server`, :class:`Request`, :class:`Response`,
+:func:`stop`, :func:`pattern`.
 
-**See:** RFC 9112 (HTTP/1.1); Engine API, "ContainerAttach", "Hijacking".
+**See:** RFC 9112 (HTTP/1.1), RFC 9110 section 10.1.1 ("Expect"); Engine API,
+"ContainerAttach", "Hijacking"; sendfile(2).
 """
 
+import errno
 import json
 import os
+import re
 import socket
 import threading
+import time
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
-from io import RawIOBase
 from typing import Any, BinaryIO, cast
 from urllib.parse import parse_qsl, unquote
 
+from minidock.body import LARGEST_HEAD, Body
 from minidock.errors import InvalidParameter
 
-LARGEST_HEAD = 64 * 1024
 LARGEST_JSON = 16 * 1024 * 1024
-PIECE = 256 * 1024
 
 
 # %% What a handler gets
@@ -43,9 +50,9 @@ class Request:
     path: str
     query: dict[str, str]
     headers: dict[str, str]
-    body: "Body"
+    body: Body
     connection: "Connection"
-    pairs: Sequence[tuple[str, str]] = ()
+    pairs: Sequence[tuple[str, str]] = ()  # the query, equal names and all
 
     def values(self, name: str) -> list[str]:
         """All values of the query called ``name``."""
@@ -96,12 +103,17 @@ class Request:
 # %% What a handler gives
 @dataclass(slots=True)
 class Response:
-    """A status and one of: a JSON value, text, or pieces to stream. ``taken``: the connection is gone."""
+    """A status and one of: a JSON value, text, pieces to stream, or (a part of) a file.
+
+    The file is closed when it has been sent. ``taken``: the connection is gone.
+    """
 
     status: int = 200
     json: Any = None
     text: str | None = None
     pieces: Iterator[bytes] | None = None
+    file: BinaryIO | None = None
+    part: range = range(0)  # which bytes of the file
     content_type: str = "application/json"
     headers: dict[str, str] = field(default_factory=dict)
     taken: bool = False
@@ -111,84 +123,31 @@ REASONS = {
     101: "UPGRADED",
     200: "OK",
     201: "Created",
+    202: "Accepted",
     204: "No Content",
+    206: "Partial Content",
     304: "Not Modified",
     400: "Bad Request",
+    401: "Unauthorized",
     403: "Forbidden",
     404: "Not Found",
     405: "Method Not Allowed",
     409: "Conflict",
+    413: "Content Too Large",
+    416: "Range Not Satisfiable",
     500: "Internal Server Error",
     501: "Not Implemented",
     503: "Service Unavailable",
 }
 
 
-# %% Bodies
-class Body(RawIOBase):
-    """A request's body as a file: so many bytes, or chunk by chunk."""
-
-    def __init__(self, source: BinaryIO, length: int, chunked: bool) -> None:
-        super().__init__()
-        self._source = source
-        self._left = length
-        self._chunked = chunked
-        self._over = not chunked and length == 0
-
-    def readable(self) -> bool:
-        """Yes."""
-        return True
-
-    def readinto(self, buffer: Any) -> int:
-        """At most as many bytes as fit; 0 at the end. A truncated body is an error."""
-        if self._over:
-            return 0
-        if self._chunked and self._left == 0 and not self._next_chunk():
-            return 0
-        data = self._source.read1(min(len(buffer), self._left))  # type: ignore[attr-defined]
-        if not data:
-            raise InvalidParameter("the request's body ends before its announced length")
-        buffer[: len(data)] = data
-        self._left -= len(data)
-        if self._left == 0:
-            if self._chunked:
-                self._source.readline(8)
-            else:
-                self._over = True
-        return len(data)
-
-    def read(self, size: int | None = -1) -> bytes:
-        """``size`` bytes, or fewer only at the end."""
-        pieces, total = [], 0
-        while size is None or size < 0 or total < size:
-            wanted = PIECE if size is None or size < 0 else min(PIECE, size - total)
-            buffer = bytearray(wanted)
-            count = self.readinto(buffer)
-            if count == 0:
-                break
-            pieces.append(bytes(buffer[:count]))
-            total += count
-        return b"".join(pieces)
-
-    def _next_chunk(self) -> bool:
-        line = self._source.readline(64)
-        try:
-            self._left = int(line.split(b";")[0], 16)
-        except ValueError:
-            raise InvalidParameter(f"bad chunk length in the request's body: {line!r}") from None
-        if self._left == 0:
-            while self._source.readline(LARGEST_HEAD) not in (b"\r\n", b"\n", b""):
-                pass
-            self._over = True
-        return not self._over
-
-    def drain(self) -> None:
-        """Read what the handler left."""
-        while self.read(PIECE):
-            pass
-
-
 # %% A connection
+def pattern(path: str) -> "re.Pattern[str]":
+    """``{name}`` in a path is one part of it, ``{name*}`` may have slashes (images do)."""
+    text = re.sub(r"\{\w+\*\}", "(.+)", path)
+    return re.compile(re.sub(r"\{\w+\}", "([^/]+)", text) + r"\Z")
+
+
 Route = tuple[str, str, Callable[..., Response]]  # method, path with holes, handler
 
 Handler = Callable[[Request], Response]
@@ -203,6 +162,14 @@ class Connection:
         self._headers = headers
         self._reader = peer.makefile("rb")
         self._head_sent = False
+
+    @property
+    def peer(self) -> str:
+        """The address of who is at the other end; ``-`` when that is a unix socket, or gone."""
+        try:
+            return str(self.socket.getpeername()[0])
+        except (OSError, IndexError):
+            return "-"
 
     def serve(self) -> None:
         """The thread of this connection."""
@@ -223,46 +190,67 @@ class Connection:
         try:
             request = self._parse(line)
         except InvalidParameter as error:
-            self._send(Response(400, {"message": str(error)}), "GET", close=True)
+            self._send(Response(400, text=f"{error}\n", content_type="text/plain"), "GET", True)
             return False
         self._head_sent = False
         response = self._handler(request)
         if response.taken:
             return False
-        close = request.headers.get("connection", "").lower() == "close"
+        wish = request.headers.get("connection", "").lower()
+        close = wish == "close" or request.body.unasked
+        close = close or (b"HTTP/1.0" in line and wish != "keep-alive")
         if not self._head_sent:
             self._send(response, request.method, close)
-        request.body.drain()
-        return not close
+        return request.body.drain() and not close
 
+    # %% The head of a request
     def _parse(self, line: bytes) -> Request:
         try:
-            method, target, version = line.decode("latin-1").split()
+            method, target, version = line.decode("latin-1").split(" ")
         except ValueError:
             raise InvalidParameter(f"not an HTTP request: {line[:80]!r}") from None
+        if not version.startswith("HTTP/1."):
+            raise InvalidParameter(f"not an HTTP/1 request: {line[:80]!r}")
+        headers = self._headers_of_request()
+        path, _, query = target.partition("?")
+        pairs = parse_qsl(query, keep_blank_values=True)
+        body = self._body(headers)
+        return Request(method, unquote(path), dict(pairs), headers, body, self, pairs)
+
+    def _headers_of_request(self) -> dict[str, str]:
+        """Names in lower case; what comes twice is one list, as RFC 9110 section 5.3 has it."""
         headers: dict[str, str] = {}
         size = 0
         while (line := self._reader.readline(LARGEST_HEAD)) not in (b"\r\n", b"\n"):
             size += len(line)
             name, colon, value = line.decode("latin-1").partition(":")
-            if not colon or size > LARGEST_HEAD:
+            if not colon or not name or size > LARGEST_HEAD or set(name) & set(" \t\r\n"):
                 raise InvalidParameter("bad or too many headers")
-            headers[name.strip().lower()] = value.strip()
-        length = headers.get("content-length", "0")
-        if not length.isdigit():
-            raise InvalidParameter(f"bad Content-Length: {length}")
-        chunked = headers.get("transfer-encoding", "").lower() == "chunked"
-        if headers.get("expect", "").lower() == "100-continue":
-            self.socket.sendall(b"HTTP/1.1 100 Continue\r\n\r\n")
-        path, _, query = target.partition("?")
-        body = Body(cast(BinaryIO, self._reader), 0 if chunked else int(length), chunked)
-        pairs = parse_qsl(query, keep_blank_values=True)
-        return Request(method, unquote(path), dict(pairs), headers, body, self, pairs)
+            name, value = name.lower(), value.strip()
+            headers[name] = f"{headers[name]}, {value}" if name in headers else value
+        return headers
+
+    def _body(self, headers: dict[str, str]) -> Body:
+        length, coding = headers.get("content-length"), headers.get("transfer-encoding", "").lower()
+        if length is not None and (coding or not (length.isascii() and length.isdigit())):
+            raise InvalidParameter(f"bad Content-Length: {length[:80]}")
+        if coding not in ("", "chunked"):
+            raise InvalidParameter(
+                f"Transfer-Encoding {coding[:80]} is not understood: use chunked"
+            )
+        waits = headers.get("expect", "").lower() == "100-continue"
+        expected = (
+            (lambda: self.socket.sendall(b"HTTP/1.1 100 Continue\r\n\r\n")) if waits else None
+        )
+        return Body(cast(BinaryIO, self._reader), int(length or 0), bool(coding), expected)
 
     # %% Sending
     def _send(self, response: Response, method: str, close: bool) -> None:
         if response.pieces is not None:
             self._stream(response)
+            return
+        if response.file is not None:
+            self._send_file(response, response.file, method, close)
             return
         data = b""
         if response.json is not None:
@@ -276,6 +264,18 @@ class Connection:
             headers["Connection"] = "close"
         head = self._head(response.status, {**headers, **response.headers})
         self.socket.sendall(head if method == "HEAD" else head + data)
+
+    def _send_file(self, response: Response, file: BinaryIO, method: str, close: bool) -> None:
+        """The kernel copies from the page cache to the socket; under TLS, Python reads and writes."""
+        with file:
+            headers = {"Content-Type": response.content_type, **response.headers}
+            headers["Content-Length"] = str(len(response.part))
+            if close:
+                headers["Connection"] = "close"
+            self.socket.sendall(self._head(response.status, headers))
+            if method != "HEAD" and response.part:
+                file.seek(response.part.start)  # under TLS, sendfile takes 0 for "where you are"
+                self.socket.sendfile(file, response.part.start, len(response.part))
 
     def _head(self, status: int, headers: dict[str, str]) -> bytes:
         lines = [f"HTTP/1.1 {status} {REASONS.get(status, 'Unknown')}"]
@@ -332,21 +332,57 @@ class Connection:
 
 
 # %% The server
-class Server:
-    """Listens on a unix socket; a thread for each connection."""
+def stop(listener: socket.socket) -> None:
+    """shutdown(2) wakes the thread that waits in accept(2); close(2) would not."""
+    with suppress(OSError):
+        listener.shutdown(socket.SHUT_RDWR)
 
-    def __init__(self, listener: socket.socket, handler: Handler, headers: dict[str, str]) -> None:
+
+PASSING = {errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM, errno.ECONNABORTED, errno.EINTR}
+
+
+class Server:
+    """Listens on a socket; a thread for each connection.
+
+    ``prepare`` gets each new socket first, in its thread: a TLS handshake
+    belongs there, as it must not keep others waiting. With ``most``
+    connections open, the next is accepted when one has ended.
+    """
+
+    def __init__(
+        self,
+        listener: socket.socket,
+        handler: Handler,
+        headers: dict[str, str],
+        prepare: Callable[[socket.socket], socket.socket] | None = None,
+        most: int = 1024,
+    ) -> None:
         self._listener = listener
         self._handler = handler
         self._headers = headers
+        self._prepare = prepare
+        self._free = threading.BoundedSemaphore(most)
 
     def serve_forever(self) -> None:
         """Accept until the listener is closed."""
         threading.stack_size(512 * 1024)
         while True:
+            self._free.acquire()
             try:
                 peer, _ = self._listener.accept()
-            except OSError:
-                return
-            connection = Connection(peer, self._handler, self._headers)
-            threading.Thread(target=connection.serve, daemon=True).start()
+            except OSError as error:
+                self._free.release()
+                if error.errno not in PASSING:
+                    return
+                time.sleep(0.05)
+                continue
+            threading.Thread(target=self._serve, args=(peer,), daemon=True).start()
+
+    def _serve(self, peer: socket.socket) -> None:
+        try:
+            ready = peer if self._prepare is None else self._prepare(peer)
+            Connection(ready, self._handler, self._headers).serve()
+        except OSError:  # no handshake: somebody speaks plainly to a TLS port, or has gone
+            peer.close()
+        finally:
+            self._free.release()
