@@ -198,6 +198,8 @@ def _help_about(name: str) -> int:
     if name not in COMMANDS:
         sys.stderr.write(f"unknown help topic: {name}\n")
         return 1
+    if name == "runtime":
+        return run_command([name, "--help"])
     print(import_module(f"minidock.cli.{COMMANDS[name][0]}").HELP[name])
     return 0
 

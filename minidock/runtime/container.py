@@ -16,7 +16,6 @@ death: the child waits on the same channel and goes when it closes.
 """
 
 import os
-import select
 import signal
 from collections.abc import Callable
 from contextlib import suppress
@@ -106,7 +105,7 @@ def create(spec: Spec, bundle: str, container_id: str, wishes: Wishes) -> Contai
         ours.close()  # the parent's end, or we would never see it close
         init.main(work, theirs)
 
-    pid = _make_first(spec, wishes, be_first, ours, theirs)
+    pid = _make_first(spec, wishes, be_first)
     theirs.close()
     for tree in trees.values():
         os.close(tree)
@@ -168,17 +167,23 @@ def _run_hooks(spec: Spec, state: dict[str, Any]) -> None:
 
 
 # %% The first process
-def _make_first(
-    spec: Spec, wishes: Wishes, child: Callable[[], NoReturn], ours: Channel, theirs: Channel
-) -> int:
+def _make_first(spec: Spec, wishes: Wishes, child: Callable[[], NoReturn]) -> int:
     """Clone it: directly, or by a helper that first goes where it is to be born."""
     if not namespaces.needs_helper(spec.linux.namespaces):
         return _clone(spec, Clone.PARENT if wishes.sibling else Clone(0), child)
+    reports, channel = pair()  # of its own: the child holds the other one, and would hide its death
+
+    def child_alone() -> NoReturn:
+        channel.close()
+        child()
+
     helper = syscalls.clone(Clone.PARENT if wishes.sibling else Clone(0))
     if helper == 0:
-        _help(spec, child, theirs, steps.export())
-    theirs.close()  # or we would never see that the helper has died
-    pid = _hear_helper(ours, helper)
+        reports.close()
+        _help(spec, child_alone, channel, steps.export())
+    channel.close()
+    pid = _hear_helper(reports)
+    reports.close()
     with suppress(ChildProcessError):  # a sibling is for our parent to bury
         os.waitpid(helper, 0)
     return pid
@@ -216,15 +221,11 @@ def _help(
         os._exit(0)
 
 
-def _hear_helper(channel: Channel, helper: int) -> int:
-    """Steps, and then the pid of what it made.
-
-    The first process holds the channel open, too, so the end of the stream does not tell that the
-    helper has died; its own end does.
-    """
+def _hear_helper(channel: Channel) -> int:
+    """Steps, and then the pid of what it made."""
     with steps.step("hear the pid", call="recvmsg(2)", chapter="namespaces") as step:
         while True:
-            message, _ = channel.receive() if _speaks(channel, helper) else (None, [])
+            message, _ = channel.receive()
             if message is None:
                 raise Unavailable("the helper died before it had made the first process")
             if "step" in message:
@@ -234,19 +235,6 @@ def _hear_helper(channel: Channel, helper: int) -> int:
             else:
                 step.undo(end, message["pid"])
                 return int(message["pid"])
-
-
-def _speaks(channel: Channel, helper: int) -> bool:
-    """Wait until there is something to receive, or the helper is gone and there never will be."""
-    try:
-        life = os.pidfd_open(helper)
-    except ProcessLookupError:  # gone, and buried; what it had to say may still wait for us
-        return bool(select.select([channel], [], [], 0)[0])
-    try:
-        ready, _, _ = select.select([channel.fileno(), life], [], [])
-        return channel.fileno() in ready or bool(select.select([channel], [], [], 0)[0])
-    finally:
-        os.close(life)
 
 
 # %% Listening to the child

@@ -127,6 +127,7 @@ def _enter_and_clone(order: Order, channel: Channel, trace: dict[str, Any]) -> N
             order.cgroup.add(os.getpid())
             if affinity is not None and affinity.final:
                 os.sched_setaffinity(0, processors(affinity.final))
+            process.seal()
             namespaces.enter(order.init)
             pid = syscalls.clone(Clone.PARENT)
             if pid == 0:

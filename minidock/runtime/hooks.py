@@ -26,7 +26,9 @@ is no error, though the pipe breaks.
 runtime.md, "Lifecycle".
 """
 
+import json
 import os
+import select
 import signal
 import time
 from collections.abc import Mapping, Sequence
@@ -51,8 +53,6 @@ def run(kind: str, hooks: Sequence[Hook], state: Mapping[str, Any]) -> None:
 
 
 def _run(what: str, hook: Hook, state: Mapping[str, Any]) -> None:
-    import json
-
     ours_in, theirs_out = os.pipe2(os.O_CLOEXEC)
     theirs_in, ours_out = os.pipe2(os.O_CLOEXEC)
     pid = os.fork()
@@ -84,8 +84,6 @@ def _kill(pid: int) -> None:
 # %% Talking to one
 def _converse(source: int, sink: int, text: bytes, deadline: float | None) -> bytes | None:
     """Write ``text``, and read all that comes until both ends are closed; None when time is up."""
-    import select
-
     os.set_blocking(sink, False)
     said = b""
     waiting = [sink] if text else []

@@ -30,7 +30,7 @@ from minidock.linux import procfs, syscalls
 from minidock.linux.mountapi import move_mount, open_tree
 from minidock.linux.syscalls import Clone, Resolve, openat2, prctl
 from minidock.rootfs import devices, hiding, mounts
-from minidock.runtime import process
+from minidock.runtime import hooks, process
 from minidock.runtime.sync import Channel, describe
 from minidock.spec.runtime import Hook, Process, Spec
 
@@ -168,6 +168,7 @@ def _furnish(work: Work, channel: Channel) -> None:
         if not _brings_its_own_dev(spec):
             devices.make_devices(directory, spec.linux.devices, work.in_user_namespace)
         _tell_hooks(work, channel)
+        process.seal()
         if not private:
             os.fchdir(directory)
             rootfs.change_root()
@@ -199,8 +200,6 @@ def _tell_hooks(work: Work, channel: Channel) -> None:
 
 def _run_hooks(work: Work, kind: str, wanted: tuple[Hook, ...], status: str) -> None:
     if wanted:
-        from minidock.runtime import hooks
-
         hooks.run(kind, wanted, {**work.wishes.state, "status": status, "pid": os.getpid()})
 
 

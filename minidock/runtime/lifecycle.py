@@ -75,6 +75,7 @@ def create(store: Store, order: Order, warn: Warn) -> tuple[Entry, Container]:
     text, spec = read_bundle(order.bundle)
     validation.check_cgroup_driver(order.systemd_cgroup, spec.linux.cgroups_path)
     validation.check(spec, order.bundle)
+    store.check_free(order.container_id)
     _check_cgroup(cgroups.open(runtime.cgroup_path(spec, order.container_id)))
     spec = _with_environment(spec, order.environment)
     with steps.transaction():

@@ -12,7 +12,7 @@ A working directory outside the root is refused for the same reason. And
 would say only "not found" where Docker tells "not found" (127) from "not
 executable" (126).
 
-**Interface:** :func:`take_stdio`, :func:`become_process`, :func:`run`.
+**Interface:** :func:`seal`, :func:`take_stdio`, :func:`become_process`, :func:`run`.
 
 **See:** execve(2), close_range(2), getrlimit(2), environ(7); OCI runtime
 specification, config.md, "Process"; runc ``libcontainer/init_linux.go``.
@@ -23,6 +23,7 @@ import os
 import resource
 import signal
 import stat
+import sys
 from contextlib import suppress
 from typing import NoReturn
 
@@ -33,6 +34,18 @@ from minidock.linux.syscalls import execute_filtered, prctl, raw
 from minidock.spec.runtime import Personality, Process, Rlimit
 
 Stdio = tuple[int, int, int]
+
+
+# %% No code from in there
+def seal() -> None:
+    """From here on nothing can be imported.
+
+    A module that is loaded late would be looked for where the engine's code
+    lies on the *host*, and once the root has changed, that is a directory of
+    the container's: its image could bring a module of that name, and we
+    would run it, with rights that the container shall never have.
+    """
+    sys.meta_path.clear()
 
 
 # %% Standard input, output and error

@@ -189,6 +189,12 @@ class Store:
     def __init__(self, root: str) -> None:
         self.root = os.path.abspath(root)
 
+    def check_free(self, container_id: str) -> None:
+        """Raise if the name makes no sense, or is taken."""
+        check_id(container_id)
+        if os.path.isdir(f"{self.root}/{container_id}"):
+            raise Conflict(f"container with given ID already exists: {container_id}")
+
     def create(self, container_id: str, config: bytes, state: dict[str, Any]) -> Entry:
         """Make an entry; the directory is the lock: mkdir(2) succeeds for one caller only."""
         check_id(container_id)
