@@ -90,8 +90,8 @@ class Images(Catalog):
     def history(self, name: str) -> "Sequence[Body]":
         """The API's ``ImageHistory``."""
         image = self.get(name)
-        known = self.lineage.ancestors(image.id).items()
-        return views.history(image, {number: self.get(key) for number, key in known})
+        found = ((n, self.find(key)) for n, key in self.lineage.ancestors(image.id).items())
+        return views.history(image, {number: one for number, one in found if one})
 
     # %% Loading and saving
     def load(

@@ -12,7 +12,6 @@ import json
 import os
 import secrets
 import tarfile
-import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -23,6 +22,7 @@ import pytest
 
 from tests.conformance.conftest import Daemon, archive
 from tests.conformance.test_registry_clients import Docker, do, docker, needs, podman
+from tests.conformance.test_versions import private
 from tests.registries import Registry, digest_of, docker_registry, ours
 
 __all__ = ["docker", "podman"]  # fixtures
@@ -311,16 +311,10 @@ def table() -> str:
 
 # %% The tests
 @pytest.fixture(scope="module")
-def daemon(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Daemon]:
+def daemon() -> Iterator[Daemon]:
     """A daemon of its own, which may be emptied."""
-    with tempfile.TemporaryDirectory(prefix="mdt") as name:
-        daemon = Daemon(Path(name))
-        daemon.start()
-        try:
-            yield daemon
-        finally:
-            daemon.remove_everything()
-            daemon.stop()
+    with private("mdt") as daemon:
+        yield daemon
 
 
 @pytest.fixture(scope="module")

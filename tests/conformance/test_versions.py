@@ -12,6 +12,7 @@ import tarfile
 import tempfile
 import time
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -30,12 +31,12 @@ pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="needs root")
 WORK = "echo 1 >/new; rm /bin/vi; mkdir -p /d/e; chmod 1777 /root"
 
 
-@pytest.fixture(scope="module")
-def own_daemon() -> Iterator[Daemon]:
+@contextmanager
+def private(prefix: str) -> Iterator[Daemon]:
     """A daemon whose images may all be removed."""
     if shutil.which("docker") is None:
         pytest.skip("needs the docker command line")
-    with tempfile.TemporaryDirectory(prefix="mdv") as name:
+    with tempfile.TemporaryDirectory(prefix=prefix) as name:
         daemon = Daemon(Path(name))
         daemon.start()
         try:
@@ -43,6 +44,13 @@ def own_daemon() -> Iterator[Daemon]:
         finally:
             daemon.remove_everything()
             daemon.stop()
+
+
+@pytest.fixture(scope="module")
+def own_daemon() -> Iterator[Daemon]:
+    """One for this module."""
+    with private("mdv") as daemon:
+        yield daemon
 
 
 @pytest.fixture
