@@ -83,3 +83,10 @@ def labs(session: nox.Session) -> None:
 def bench(session: nox.Session) -> None:
     """Benchmarks, side by side with dockerd where it is installed."""
     run(session, "python", "-m", "tests.bench", *session.posargs)
+    run(session, "python", "-m", "tests.bench.registry", *session.posargs)
+
+
+@nox.session
+def distribution(session: nox.Session) -> None:
+    """The OCI distribution suite against our registry and Debian's: nox -s distribution -- SUITE."""
+    run(session, "python", "-m", "tests.conformance.distribution_suite", *session.posargs)

@@ -69,7 +69,7 @@ class Done:
         return lines[-1].strip() if lines else f"nothing (status {self.status})"
 
 
-def command(*words: str, seconds: float = 3 * PATIENCE) -> Done:
+def command(*words: str, seconds: float = max(120.0, 3 * PATIENCE)) -> Done:
     """Run a command to its end."""
     try:
         done = subprocess.run(

@@ -20,7 +20,7 @@ from labs import progress, sandbox, splice, workcopy
 from labs.grader import Verdict
 from labs.progress import State
 from labs.table import HERE, ROOT, Lab, all_labs, cgroup_version, get, missing
-from minidock.errors import Conflict, InvalidParameter, MiniDockError, Unavailable
+from minidock.errors import Conflict, Forbidden, InvalidParameter, MiniDockError, Unavailable
 
 LONGEST = 900.0  # seconds for all checks of a lab, on the slowest machine
 
@@ -53,9 +53,7 @@ def in_shell_of(lab: Lab) -> bool:
 # %% Grading
 def grade(lab: Lab, place: Path, *modes: str) -> list[Verdict]:
     """Run the checks of ``lab`` on the work copy ``place``, in a sandbox or in the one we are in."""
-    lacking = missing(lab)
-    if lacking:
-        raise Unavailable(f"lab {lab.name} needs {', '.join(lacking)}, which this host lacks")
+    _check_host(lab)
     out = os.memfd_create("verdicts")
     try:
         program = ["-P", "-m", "labs.grader", lab.name, str(place), archive(), str(out), *modes]
@@ -72,6 +70,14 @@ def grade(lab: Lab, place: Path, *modes: str) -> list[Verdict]:
     if any(mode.startswith("only=") for mode in modes):
         return verdicts
     return verdicts + _unreached(lab, verdicts, status)
+
+
+def _check_host(lab: Lab) -> None:
+    if os.geteuid() != 0:
+        raise Forbidden(f"a lab's engine needs root: sudo minidock-lab … {lab.name}")
+    lacking = missing(lab)
+    if lacking:
+        raise Unavailable(f"lab {lab.name} needs {', '.join(lacking)}, which this host lacks")
 
 
 def _unreached(lab: Lab, verdicts: Sequence[Verdict], status: int) -> list[Verdict]:
@@ -97,7 +103,9 @@ def archive() -> str:
         from minidock.images import bootstrap
 
         workcopy.home().mkdir(parents=True, exist_ok=True)
-        bootstrap.make("busybox", path)
+        new = path.with_suffix(f".{os.getpid()}")
+        bootstrap.make("busybox", new)
+        new.rename(path)
     return str(path)
 
 
@@ -275,6 +283,7 @@ def shell(options: Options) -> int:
     """shell [LAB] [-- COMMAND]: a shell in a sandbox, where `minidock` is your engine."""
     lab = chosen(options.lab)
     place = workcopy.started(lab)
+    _check_host(lab)
     command = options.command or ["bash", "--norc", "-i"]
     if not options.command:
         print(f"A sandbox for the lab {lab.name}: exit ends it, and all that is in it.", flush=True)

@@ -20,6 +20,7 @@ asks the kernel to be killed too (PR_SET_PDEATHSIG).
 """
 
 import os
+import select
 import shutil
 import signal
 import sys
@@ -31,7 +32,6 @@ from typing import NoReturn
 
 from labs.table import ROOT
 from minidock import cgroups, namespaces, rootfs
-from minidock.errors import Forbidden
 from minidock.linux import syscalls
 from minidock.linux.syscalls import Clone, Mount, Umount
 from minidock.spec import runtime as oci
@@ -58,8 +58,6 @@ def run(
     In it ``minidock`` is the engine of the work copy ``shadow``, or ours; the
     descriptors in ``keep`` are open in it. Nothing of it is left afterwards.
     """
-    if os.geteuid() != 0:
-        raise Forbidden("a lab's engine needs root: run it with sudo")
     sweep()
     scratch = Path(tempfile.mkdtemp(prefix=f"{PREFIX}{os.getpid()}-"))
     group = cgroups.open(f"/{scratch.name}")
@@ -73,7 +71,6 @@ def run(
         os.close(gate)
         return _watch_over(pid, group, opened, seconds)
     finally:
-        group.kill()
         group.delete()
         shutil.rmtree(scratch)
 
@@ -84,21 +81,23 @@ def sweep() -> None:
     for name in {*found, *(one for one in cgroups.children("/") if one.startswith(PREFIX))}:
         if os.path.exists(f"/proc/{name.removeprefix(PREFIX).partition('-')[0]}"):
             continue
-        cgroups.open(f"/{name}").delete()
-        with suppress(OSError):  # not there, or not empty: then it is not ours
+        with suppress(OSError):  # not there; or its last process is still dying: the next run's
+            cgroups.open(f"/{name}").delete()
             os.rmdir(f"{tempfile.gettempdir()}/{name}")
 
 
 def _watch_over(pid: int, group: cgroups.Cgroup, opened: int, seconds: float | None) -> int:
     """Put the child into its cgroup, let it go on, and wait for its end; whatever happens, it ends."""
+    pidfd = os.pidfd_open(pid)  # a pid could be another's by the time that we kill it
     try:
         group.add(pid)
         os.write(opened, b".")
         os.close(opened)
-        return _wait(pid, seconds)
+        return _wait(pid, pidfd, seconds)
     finally:
         with suppress(ProcessLookupError):
-            os.kill(pid, signal.SIGKILL)
+            signal.pidfd_send_signal(pidfd, signal.SIGKILL)
+        os.close(pidfd)
         thaw(group.path)
         with suppress(ChildProcessError):
             os.waitpid(pid, 0)
@@ -114,16 +113,9 @@ def thaw(path: str) -> None:
             cgroups.write(f"{directory}/freezer.state", "THAWED")
 
 
-def _wait(pid: int, seconds: float | None) -> int:
-    if seconds is not None:
-        pidfd = os.pidfd_open(pid)
-        try:
-            import select
-
-            if not select.select([pidfd], [], [], seconds)[0]:
-                return 124
-        finally:
-            os.close(pidfd)
+def _wait(pid: int, pidfd: int, seconds: float | None) -> int:
+    if seconds is not None and not select.select([pidfd], [], [], seconds)[0]:
+        return 124
     while True:
         try:
             return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])

@@ -1,6 +1,6 @@
 """Taking functions out of a source text, and putting others in.
 
-A lab blanks functions of the engine; a wrong answer replaces some; the
+A lab blanks functions of the engine; a wrong answer changes some; the
 solution prints them. All three work on the text, by the line numbers that
 :mod:`ast` gives, so that everything around stays as it is, comments and all.
 
@@ -8,7 +8,7 @@ The trap is drift: a function that the engine no longer has under that name
 would silently not be blanked. So an unknown name is an error here, and the
 tests blank every lab.
 
-**Interface:** :func:`functions`, :func:`blank`, :func:`replace`, :func:`text_of`.
+**Interface:** :func:`functions`, :func:`blank`, :func:`change`, :func:`text_of`.
 """
 
 import ast
@@ -68,11 +68,19 @@ def blank(source: str, todos: Mapping[str, str]) -> str:
     return "\n".join(lines) + "\n"
 
 
-def replace(source: str, other: str, names: Iterable[str]) -> str:
-    """``source`` in which the functions ``names`` of ``other`` take the places of those it has."""
-    lines = source.splitlines()
+def change(source: str, names: Iterable[str], old: str, new: str) -> str:
+    """``source`` in which ``new`` stands for ``old`` in the functions ``names``.
+
+    Raises :class:`LookupError` if none of them has ``old``.
+    """
+    lines, found = source.splitlines(), False
     for name, place in _last_first(source, names):
-        lines[place.first - 1 : place.last] = text_of(other, name).splitlines()
+        text = text_of(source, name) + "\n"
+        if old in text:
+            lines[place.first - 1 : place.last] = text.replace(old, new).splitlines()
+            found = True
+    if not found:
+        raise LookupError(f"no {old!r} in {', '.join(names)}")
     return "\n".join(lines) + "\n"
 
 

@@ -228,7 +228,7 @@ class Client:
         except (BrokenPipeError, ConnectionResetError):
             return  # it has refused what came so far, and says why
 
-    def _answer(self) -> Answer:
+    def _answer(self, without_body: bool = False) -> Answer:
         line = self._reader.readline()
         if not line:
             raise Unavailable("the MiniDock daemon hung up (see its daemon.log)")
@@ -239,8 +239,14 @@ class Client:
             headers[name.strip().lower()] = value.strip()
         answer = Answer(status, headers, self._reader)
         if status >= 400 or status == 304:
-            raise error_of(status, answer.read())
+            raise error_of(status, b"" if without_body else answer.read())
         return answer
+
+    def head(self, path: str) -> Answer:
+        """HEAD: the same head as for GET, and no body."""
+        connection = self._socket()
+        connection.sendall(f"HEAD /{VERSION}{path} HTTP/1.1\r\nHost: minidock\r\n\r\n".encode())
+        return self._answer(without_body=True)
 
     def call(self, method: str, path: str, body: Any = None) -> Any:
         """A request whose answer is JSON, or nothing."""
@@ -253,8 +259,10 @@ class Client:
         self.open("POST", path, body, headers={"Upgrade": "tcp", "Connection": "Upgrade"})
         connection = self._connection
         assert connection is not None
+        # The head and the first bytes of the stream may have come in one piece: then they are in
+        # the reader's buffer, and the socket has nothing.
         connection.setblocking(False)
-        early = self._reader.peek(1) if _readable(connection) else b""
+        early = self._reader.peek(1)
         early = self._reader.read1(len(early)) if early else b""
         connection.setblocking(True)
         self._connection = None
@@ -266,20 +274,15 @@ class Client:
             print_messages(self.open("POST", "/images/load?quiet=1", upload=file))
 
 
-def _readable(connection: socket.socket) -> bool:
-    try:
-        return bool(connection.recv(1, socket.MSG_PEEK))
-    except BlockingIOError:
-        return False
-
-
 def error_of(status: int, data: bytes) -> MiniDockError:
     """The error that an answer stands for."""
     try:
         text = str(json.loads(data)["message"])
     except (ValueError, KeyError, TypeError):
         text = data.decode(errors="replace").strip()
-    return KINDS.get(status, Unavailable)(text)
+    error = KINDS.get(status, Unavailable)(text)
+    error.from_daemon = True
+    return error
 
 
 def print_messages(answer: Answer) -> None:
@@ -287,6 +290,8 @@ def print_messages(answer: Answer) -> None:
     for line in answer.lines():
         message = json.loads(line)
         if "error" in message:
-            raise Unavailable(message["error"])
+            error = Unavailable(message["error"])
+            error.from_daemon = True
+            raise error
         text = message.get("stream") or message.get("status", "")
         print(text.rstrip("\n"))

@@ -31,6 +31,8 @@ what would be right.
 class MiniDockError(Exception):
     """Any failure that MiniDock explains in one line."""
 
+    from_daemon = False  # whether a client had it from the daemon, or found it out by itself
+
 
 class InvalidParameter(MiniDockError):
     """The request makes no sense: a bad flag value, a limit below the minimum."""

@@ -25,6 +25,7 @@ def look() -> Snapshot:
         "network devices": Counter(_devices()),
         "network namespaces": Counter(_names("/run/netns")),
         "nftables": Counter(_output("nft", "list", "tables").splitlines()),
+        "settings": Counter([f"ip_forward {_text('/proc/sys/net/ipv4/ip_forward')}"]),
         "iptables": Counter(_output("iptables", "-S").splitlines()),
         "processes": Counter(_processes()),
         "files": Counter(_files()),
@@ -90,6 +91,10 @@ def _files() -> list[str]:
     for place in ("/var/lib/minidock/containers", "/run/minidock/netns"):
         found += [f"{place}/{name}" for name in _names(place)]
     return found
+
+
+def _text(path: str) -> str:
+    return Path(path).read_text().strip()
 
 
 def _output(*command: str) -> str:

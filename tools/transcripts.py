@@ -167,6 +167,8 @@ def environment() -> Iterator[dict[str, str]]:
             "MINIDOCK_RUN": f"{name}/run",
             "MINIDOCK_BRIDGE": f"mdk{secrets.token_hex(3)}",
             "MINIDOCK_SUBNET": f"10.{secrets.randbelow(50) + 50}.{secrets.randbelow(250)}.0/24",
+            "MINIDOCK_REGISTRY": "127.0.0.1:1",  # nobody: the book speaks to no registry but its own
+            "DOCKER_CONFIG": f"{name}/docker",
             "LC_ALL": "C.UTF-8",
             "PYTHONPATH": str(ROOT),
         }

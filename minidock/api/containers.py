@@ -6,11 +6,15 @@
 """
 
 import json
+import time
 from collections.abc import Iterator
 
-from minidock.api.server import Request, Response, Route
 from minidock.engine import Engine
-from minidock.errors import InvalidParameter
+from minidock.engine.attaching import Wishes
+from minidock.engine.logs import Selection
+from minidock.errors import InvalidParameter, NotFound
+from minidock.server import Request, Response, Route
+from minidock.spec.timestamp import parse_moment
 
 RAW, FRAMED = "application/vnd.docker.raw-stream", "application/vnd.docker.multiplexed-stream"
 
@@ -72,6 +76,23 @@ def kill(engine: Engine, request: Request, ref: str) -> Response:
     return Response(204)
 
 
+def pause(engine: Engine, request: Request, ref: str) -> Response:
+    """``docker pause``."""
+    engine.pause(ref, True)
+    return Response(204)
+
+
+def unpause(engine: Engine, request: Request, ref: str) -> Response:
+    """``docker unpause``."""
+    engine.pause(ref, False)
+    return Response(204)
+
+
+def update(engine: Engine, request: Request, ref: str) -> Response:
+    """``docker update``."""
+    return Response(json=engine.update(ref, request.json()))
+
+
 def rename(engine: Engine, request: Request, ref: str) -> Response:
     """``docker rename``."""
     engine.rename(ref, request.query.get("name", ""))
@@ -80,6 +101,8 @@ def rename(engine: Engine, request: Request, ref: str) -> Response:
 
 def remove(engine: Engine, request: Request, ref: str) -> Response:
     """``docker rm``."""
+    if request.flag("link"):
+        raise InvalidParameter("links are not supported by MiniDock: there is none to remove")
     engine.remove(ref, force=request.flag("force"), volumes=request.flag("v"))
     return Response(204)
 
@@ -98,18 +121,17 @@ def wait(engine: Engine, request: Request, ref: str) -> Response:
 def logs(engine: Engine, request: Request, ref: str) -> Response:
     """``docker logs``."""
     tail = request.query.get("tail", "all")
-    if tail not in ("all", "") and not tail.lstrip("-").isdigit():
-        raise InvalidParameter(f'invalid value "{tail}" for tail: want "all" or an integer')
-    terminal, pieces = engine.logs(
-        ref,
+    selection = Selection(
         follow=request.flag("follow"),
         stdout=request.flag("stdout"),
         stderr=request.flag("stderr"),
         since=moment(request, "since") or 0.0,
         until=moment(request, "until") or 0.0,
         timestamps=request.flag("timestamps"),
-        tail=None if tail in ("all", "") or tail.startswith("-") else int(tail),
+        details=request.flag("details"),
+        tail=int(tail) if tail.isdigit() else None,  # as Docker: what is no number means all
     )
+    terminal, pieces = engine.logs(ref, selection)
     return Response(pieces=pieces, content_type=RAW if terminal else FRAMED)
 
 
@@ -130,14 +152,11 @@ def attach(engine: Engine, request: Request, ref: str) -> Response:
     """``docker attach``: from here on the connection is the container's."""
     terminal = engine.tty(ref)
     request.body.drain()
+    wishes = Wishes(
+        *(request.flag(name) for name in ("stdin", "stdout", "stderr", "logs", "stream"))
+    )
     engine.attach(
-        ref,
-        lambda: request.connection.hijack(request, RAW if terminal else FRAMED),
-        stdin=request.flag("stdin"),
-        stdout=request.flag("stdout"),
-        stderr=request.flag("stderr"),
-        logs=request.flag("logs"),
-        stream=request.flag("stream"),
+        ref, lambda: request.connection.hijack(request, RAW if terminal else FRAMED), wishes
     )
     return Response(taken=True)
 
@@ -148,14 +167,54 @@ def resize(engine: Engine, request: Request, ref: str) -> Response:
     return Response(200)
 
 
+def stats(engine: Engine, request: Request, ref: str) -> Response:
+    """``docker stats``: a sample a second, each with the one before."""
+    first = engine.stats(ref)
+    if request.flag("one-shot"):
+        return Response(json=first)
+
+    def pieces() -> Iterator[bytes]:
+        before, stream = first, request.flag("stream", True)
+        if stream:
+            yield json.dumps(before).encode() + b"\n"
+        while True:
+            for _ in range(10):
+                time.sleep(0.1)
+                yield b""
+            try:
+                now = engine.stats(ref)
+            except NotFound:  # it has been removed
+                return
+            known = {"precpu_stats": before["cpu_stats"], "preread": before["read"]}
+            yield json.dumps({**now, **known}).encode() + b"\n"
+            if not stream:
+                return
+            before = now
+
+    return Response(pieces=pieces())
+
+
+# %% Rubbish
 def prune(engine: Engine, request: Request) -> Response:
     """``docker container prune``."""
-    removed = []
-    for entry in engine.list(all=True, limit=0, filters=request.filters(), size=False):
-        if entry["State"] in ("created", "exited"):
+    filters, removed = request.filters(), []
+    for name in filters:
+        if name not in ("label", "until"):
+            raise InvalidParameter(f"invalid filter '{name}'")
+    before = min((_until(text) for text in filters.pop("until", [])), default=time.time() + 1)
+    for entry in engine.list(all=True, limit=0, filters=filters, size=False):
+        if entry["State"] in ("created", "exited") and entry["Created"] <= before:
             engine.remove(entry["Id"], force=False, volumes=False)
             removed.append(entry["Id"])
     return Response(json={"ContainersDeleted": removed, "SpaceReclaimed": 0})
+
+
+def _until(text: str) -> float:
+    """``1h30m`` ago, or seconds since 1970, or a date."""
+    try:
+        return parse_moment(text)
+    except ValueError:
+        raise InvalidParameter(f"invalid value {text!r} for filter until") from None
 
 
 # %% The routes
@@ -170,6 +229,10 @@ ROUTES: list[Route] = [
     ("POST", "/containers/{ref}/stop", stop),
     ("POST", "/containers/{ref}/restart", restart),
     ("POST", "/containers/{ref}/kill", kill),
+    ("POST", "/containers/{ref}/pause", pause),
+    ("POST", "/containers/{ref}/unpause", unpause),
+    ("POST", "/containers/{ref}/update", update),
+    ("GET", "/containers/{ref}/stats", stats),
     ("POST", "/containers/{ref}/rename", rename),
     ("DELETE", "/containers/{ref}", remove),
     ("POST", "/containers/{ref}/wait", wait),

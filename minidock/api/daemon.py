@@ -21,12 +21,13 @@ from typing import IO
 
 from minidock import __version__
 from minidock.api.routes import Router
-from minidock.api.server import Server
 from minidock.engine import Engine
 from minidock.engine.system import API_VERSION
 from minidock.errors import Conflict, Forbidden, MiniDockError
 from minidock.linux.syscalls import set_process_name
 from minidock.paths import Paths
+from minidock.registry.settings import Settings
+from minidock.server import Server, stop
 
 HEADERS = {
     "Api-Version": API_VERSION,
@@ -37,11 +38,16 @@ HEADERS = {
 
 
 # %% The daemon's life
-def serve(paths: Paths, ready_fd: int | None = None, storage_driver: str | None = None) -> None:
+def serve(
+    paths: Paths,
+    ready_fd: int | None = None,
+    storage_driver: str | None = None,
+    registries: Settings | None = None,
+) -> None:
     """Serve until SIGTERM or SIGINT. Writes ``ready`` or one line of error to ``ready_fd``."""
     try:
         lock = _lock(paths)
-        engine = Engine(paths, storage_driver)
+        engine = Engine(paths, storage_driver, registries)
         engine.open()
         listener = _listen(paths)
     except (MiniDockError, OSError) as error:
@@ -49,19 +55,13 @@ def serve(paths: Paths, ready_fd: int | None = None, storage_driver: str | None 
         raise
     set_process_name("minidockd")
     for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, lambda *_: _stop(listener))
+        signal.signal(number, lambda *_: stop(listener))
     _say(ready_fd, "ready")
     Server(listener, Router(engine), HEADERS).serve_forever()
     engine.close()
     for path in (paths.socket, paths.run / "minidock.pid"):
         path.unlink(missing_ok=True)
     lock.close()
-
-
-def _stop(listener: socket.socket) -> None:
-    """shutdown(2) wakes the thread that waits in accept(2); close(2) would not."""
-    with suppress(OSError):
-        listener.shutdown(socket.SHUT_RDWR)
 
 
 def _say(ready_fd: int | None, line: str) -> None:

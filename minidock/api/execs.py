@@ -6,8 +6,8 @@
 """
 
 from minidock.api.containers import FRAMED, RAW
-from minidock.api.server import Request, Response, Route
 from minidock.engine import Engine
+from minidock.server import Request, Response, Route
 
 
 # %% The handlers

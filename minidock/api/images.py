@@ -11,9 +11,9 @@ from queue import SimpleQueue
 from threading import Thread
 from typing import Any, BinaryIO, cast
 
-from minidock.api.server import Request, Response, Route
 from minidock.engine import Engine
-from minidock.errors import MiniDockError, NotFound, NotSupported
+from minidock.errors import MiniDockError, NotSupported
+from minidock.server import Request, Response, Route
 
 
 # %% Looking
@@ -67,21 +67,10 @@ def _messages(request: Request, work: Any) -> Iterator[bytes]:
 
 
 def create(engine: Engine, request: Request) -> Response:
-    """``docker import`` (``fromSrc=-``) and ``docker pull``, for which there is no registry yet."""
-    if request.query.get("fromSrc"):
-        return _import(engine, request)
-    name = request.query.get("fromImage", "")
-    tag = request.query.get("tag", "")
-    full = f"{name}{'@' if tag.startswith('sha256:') else ':'}{tag}" if tag else name
-    try:
-        engine.images.get(full)
-    except NotFound:
-        raise NotFound(
-            f"No such image: {full} (MiniDock pulls from no registry yet: use `minidock bootstrap`,"
-            " `load` or `import`)"
-        ) from None
-    status = {"status": f"Status: Image is up to date for {full}"}
-    return Response(pieces=iter([json.dumps(status).encode() + b"\r\n"]))
+    """``docker import`` (``fromSrc=-``) and ``docker pull`` (``fromImage``)."""
+    from minidock.api.registry import pull
+
+    return _import(engine, request) if request.query.get("fromSrc") else pull(engine, request)
 
 
 def _import(engine: Engine, request: Request) -> Response:

@@ -12,21 +12,24 @@ checked here, and nowhere else matters.
 import re
 from collections.abc import Callable
 
-from minidock.api import containers, execs, images, system
-from minidock.api.server import Request, Response, Route
+from minidock.api import archives, containers, execs, images, registry, search, system
 from minidock.api.status import status_of
 from minidock.api.trace import Hub
 from minidock.engine import Engine
 from minidock.engine.system import API_VERSION, MINIMUM_API_VERSION
 from minidock.errors import InvalidParameter, MiniDockError, NotFound
+from minidock.server import Request, Response, Route, pattern
 
 Handler = Callable[..., Response]
 
 TABLE: list[Route] = [
     *system.ROUTES,
     *containers.ROUTES,
+    *archives.ROUTES,
     *execs.ROUTES,
+    *search.ROUTES,
     *images.ROUTES,
+    *registry.ROUTES,
 ]
 
 
@@ -37,7 +40,7 @@ class Router:
     def __init__(self, engine: Engine) -> None:
         self.engine = engine
         self.hub = Hub()
-        self._table = [(method, _pattern(path), handler) for method, path, handler in TABLE]
+        self._table = [(method, pattern(path), handler) for method, path, handler in TABLE]
 
     def __call__(self, request: Request) -> Response:
         """Handle one request; an error becomes a status and one line."""
@@ -61,17 +64,11 @@ class Router:
             return Response(status_of(error), {"message": f"{type(error).__name__}: {error}"})
 
     def _find(self, method: str, path: str) -> tuple[Handler, tuple[str, ...]]:
-        for known, pattern, handler in self._table:
-            match = pattern.match(path) if method == known else None
+        for known, path_, handler in self._table:
+            match = path_.match(path) if method == known else None
             if match is not None:
                 return handler, match.groups()
         raise NotFound("page not found")
-
-
-def _pattern(path: str) -> "re.Pattern[str]":
-    """``{name}`` is one part of the path, ``{name*}`` may have slashes (images do)."""
-    text = re.sub(r"\{\w+\*\}", "(.+)", path)
-    return re.compile(re.sub(r"\{\w+\}", "([^/]+)", text) + r"\Z")
 
 
 # %% Versions

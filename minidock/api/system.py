@@ -9,9 +9,9 @@ import json
 from collections.abc import Iterator
 
 from minidock.api.containers import moment
-from minidock.api.server import Request, Response, Route
 from minidock.engine import Engine
 from minidock.errors import NotFound, NotSupported
+from minidock.server import Request, Response, Route
 
 
 # %% The system
@@ -81,5 +81,4 @@ ROUTES: list[Route] = [
     ("POST", "/networks/create", not_yet),
     ("POST", "/volumes/create", not_yet),
     ("POST", "/build", not_yet),
-    ("POST", "/auth", not_yet),
 ]

@@ -33,6 +33,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from enum import Enum
 from functools import cache
+from typing import Any
 
 from minidock import steps
 from minidock.errors import Unavailable
@@ -135,6 +136,10 @@ class Cgroup(ABC):
     @abstractmethod
     def stats(self) -> Stats:
         """What its processes use."""
+
+    @abstractmethod
+    def transferred(self) -> list[dict[str, Any]]:
+        """Bytes read from and written to each device: ``major``, ``minor``, ``op``, ``value``."""
 
     @abstractmethod
     def freeze(self, frozen: bool) -> None:

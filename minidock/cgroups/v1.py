@@ -16,6 +16,7 @@ Documentation/scheduler/sched-bwc.rst.
 
 import os
 from contextlib import suppress
+from typing import Any
 
 from minidock.cgroups import Cgroup, Host, Stats, keyed, read, write
 from minidock.errors import InvalidParameter, Unavailable
@@ -112,6 +113,20 @@ class V1Cgroup(Cgroup):
         if tree is None:
             return 0
         return keyed(f"{tree}{self.path}/memory.oom_control").get("oom_kill", 0)
+
+    def transferred(self) -> list[dict[str, Any]]:
+        """Lines like ``254:0 Read 4096``, and sums without a device."""
+        tree = self._host.controllers.get("blkio")
+        if tree is None:
+            return []
+        lines = read(f"{tree}{self.path}/blkio.throttle.io_service_bytes").splitlines()
+        words = [line.split() for line in lines if line.count(" ") == 2]
+        return [
+            {"major": int(major), "minor": int(minor), "op": op, "value": int(value)}
+            for device, op, value in words
+            for major, _, minor in [device.partition(":")]
+            if op in ("Read", "Write")
+        ]
 
     def freeze(self, frozen: bool) -> None:
         """The freezer takes its time: read back until it has done it."""

@@ -20,6 +20,7 @@ import os
 import select
 import time
 from contextlib import suppress
+from typing import Any
 
 from minidock import steps
 from minidock.cgroups import Cgroup, Host, Stats, keyed, read, write
@@ -152,6 +153,19 @@ class V2Cgroup(Cgroup):
         with suppress(FileNotFoundError):
             return keyed(f"{self.directory}/{file}")
         return {}
+
+    def transferred(self) -> list[dict[str, Any]]:
+        """Lines like ``254:0 rbytes=4096 wbytes=0 …``; none where the controller is off."""
+        found: list[dict[str, Any]] = []
+        with suppress(FileNotFoundError):
+            for line in read(f"{self.directory}/io.stat").splitlines():
+                device, *pairs = line.split()
+                values = dict(pair.partition("=")[::2] for pair in pairs)
+                major, _, minor = device.partition(":")
+                for op, key in (("Read", "rbytes"), ("Write", "wbytes")):
+                    where = {"major": int(major), "minor": int(minor), "op": op}
+                    found.append({**where, "value": int(values.get(key, 0))})
+        return found
 
     def freeze(self, frozen: bool) -> None:
         """``cgroup.freeze``, and wait until ``cgroup.events`` says that it is so.

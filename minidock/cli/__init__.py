@@ -14,6 +14,7 @@ from importlib import import_module
 COMMANDS = {
     "attach": ("attach", "Attach local standard input, output and error to a running container"),
     "bootstrap": ("bootstrap", "Make base images from Debian packages"),
+    "cp": ("copy", "Copy files/folders between a container and the local filesystem"),
     "create": ("run", "Create a new container"),
     "daemon": ("daemon", "Run the daemon in the foreground"),
     "diff": ("containers", "Inspect changes to files in a container's file system"),
@@ -27,52 +28,77 @@ COMMANDS = {
     "inspect": ("inspect", "Return low-level information on objects"),
     "kill": ("containers", "Kill one or more running containers"),
     "load": ("images", "Load an image from a tar archive"),
+    "login": ("registry", "Authenticate to a registry"),
+    "logout": ("registry", "Log out from a registry"),
     "logs": ("logs", "Fetch the logs of a container"),
     "network": ("system", "List networks"),
+    "pause": ("containers", "Pause all processes within one or more containers"),
     "port": ("containers", "List port mappings of a container"),
+    "prune": ("containers", "Remove all stopped containers (container prune)"),
     "ps": ("ps", "List containers"),
+    "pull": ("registry", "Download an image from a registry"),
+    "push": ("registry", "Upload an image to a registry"),
+    "registry": ("serve", "Run an image registry"),
     "rename": ("containers", "Rename a container"),
     "restart": ("containers", "Restart one or more containers"),
     "rm": ("containers", "Remove one or more containers"),
     "rmi": ("images", "Remove one or more images"),
     "run": ("run", "Create and run a new container from an image"),
+    "search": ("search", "Search a registry for images"),
     "start": ("containers", "Start one or more stopped containers"),
+    "stats": ("stats", "Display a live stream of container(s) resource usage statistics"),
     "stop": ("containers", "Stop one or more running containers"),
     "tag": ("images", "Create a tag that refers to an image"),
     "top": ("containers", "Display the running processes of a container"),
+    "unpause": ("containers", "Unpause all processes within one or more containers"),
+    "update": ("update", "Update configuration of one or more containers"),
     "version": ("system", "Show the version information"),
     "wait": ("containers", "Block until containers stop, then print their exit codes"),
 }
 
-GROUPS = {
-    ("container", "ls"): "ps",
-    ("container", "list"): "ps",
-    ("image", "ls"): "images",
-    ("image", "list"): "images",
-    ("image", "history"): "history",
-    ("image", "rm"): "rmi",
-    ("image", "load"): "load",
-    ("image", "import"): "import",
-    ("image", "tag"): "tag",
-    ("image", "inspect"): "inspect",
-    ("container", "inspect"): "inspect",
+GROUPS: dict[str, dict[str, str]] = {
+    "container": {
+        **{
+            name: name
+            for name in (
+                "attach cp create diff exec inspect kill logs pause port prune rename restart"
+                " rm run start stats stop top unpause update wait"
+            ).split()
+        },
+        "list": "ps",
+        "ls": "ps",
+        "ps": "ps",
+        "remove": "rm",
+    },
+    "image": {
+        **{name: name for name in "history import inspect load pull push tag".split()},
+        "list": "images",
+        "ls": "images",
+        "remove": "rmi",
+        "rm": "rmi",
+    },
+    "system": {"events": "events", "info": "info"},
 }
 
 
 # %% Finding and running one
 def run_command(arguments: list[str]) -> int:
     """Run ``arguments``; an error becomes one line and a status."""
-    if arguments[:1] in ([], ["--help"], ["-h"], ["help"]):
+    name, rest = (arguments[0], arguments[1:]) if arguments else ("--help", [])
+    if name == "help" and rest:
+        return _help_about(rest[0])
+    if name in ("--help", "-h", "help"):
         print(_help())
         return 0
-    if arguments[0] in ("--version", "-v"):
+    if name in ("--version", "-v"):
         from minidock import __version__
 
         print(f"MiniDock version {__version__}")
         return 0
-    name, rest = arguments[0], arguments[1:]
-    if name in ("container", "image") and rest:
-        name, rest = GROUPS.get((name, rest[0]), rest[0]), rest[1:]
+    if name.startswith("-"):
+        return _complain(_unknown_flag(name), "", "Usage:  minidock [OPTIONS] COMMAND [ARG...]")
+    if name in GROUPS:
+        return _group(name, rest)
     if name not in COMMANDS:
         sys.stderr.write(
             f"minidock: unknown command: minidock {name}\n\nRun 'minidock --help' for more information\n"
@@ -81,39 +107,87 @@ def run_command(arguments: list[str]) -> int:
     return _guarded(name, rest)
 
 
+def _group(group: str, rest: list[str]) -> int:
+    """``minidock container ls``: the long names."""
+    members = GROUPS[group]
+    if not rest or rest[0] == "--help":
+        lines = [f"  {verb:<9} {COMMANDS[name][1]}" for verb, name in sorted(members.items())]
+        print("\n".join([f"Usage:  minidock {group} COMMAND", "", "Commands:", *lines]))
+        return 0
+    if rest[0] in members:
+        return _guarded(members[rest[0]], rest[1:])
+    sys.stderr.write(
+        f"minidock: unknown command: minidock {group} {rest[0]}\n\nUsage:  minidock {group}\n\n"
+        f"Run 'minidock {group} --help' for more information\n"
+    )
+    return 1
+
+
+def _unknown_flag(word: str) -> str:
+    if word.startswith("--"):
+        return f"unknown flag: {word.partition('=')[0]}"
+    return f"unknown shorthand flag: '{word[1:2]}' in {word}"
+
+
+# %% What can go wrong
+HINT = "\n\nRun 'minidock run --help' for more information"
+
+
 def _guarded(name: str, rest: list[str]) -> int:
-    from minidock.cli.flags import UsageError, fail
+    from minidock.cli.flags import HelpAsked, UsageError
     from minidock.errors import MiniDockError
 
     module = import_module(f"minidock.cli.{COMMANDS[name][0]}")
-    bad_usage = 125 if name in ("run", "create", "exec") else 1
     try:
-        handler = getattr(module, "COMMANDS", {}).get(name, module.run)
+        handler = getattr(module, "COMMANDS", {}).get(name) or module.run
         return int(handler(rest))
+    except HelpAsked:
+        print(module.HELP[name])
+        return 0
     except UsageError as error:
-        if str(error) == "help":
-            print(module.HELP[name])
-            return 0
-        fail(str(error), name, bad_usage)
+        return _complain(error, name, module.HELP[name].partition("\n\n")[0])
     except (MiniDockError, OSError) as error:
-        sys.stderr.write(f"{_prefix(name, error)}{error}\n")
+        hint = HINT if name == "run" else ""
+        sys.stderr.write(f"{_prefix(name, error)}{error}{hint}\n")
         return 125 if name == "run" else 1
 
 
-def _prefix(name: str, error: Exception) -> str:
-    from minidock.errors import Forbidden
+def _complain(error: Exception | str, name: str, synopsis: str) -> int:
+    from minidock.cli.flags import UsageError, complaint
 
-    if isinstance(error, (OSError, Forbidden)):
+    known = error if isinstance(error, UsageError) else UsageError(str(error))
+    text, status = complaint(known, name, synopsis)
+    sys.stderr.write(text.replace("minidock  --help", "minidock --help") + "\n")
+    return status
+
+
+def _prefix(name: str, error: Exception) -> str:
+    """Who says so: the daemon, or we ourselves."""
+    if not getattr(error, "from_daemon", False):
         return "minidock: "
-    return (
-        "minidock: Error response from daemon: "
-        if name == "run"
-        else "Error response from daemon: "
-    )
+    words = "Error response from daemon: "
+    return f"minidock: {words}" if name == "run" else words
+
+
+# %% Help
+def _help_about(name: str) -> int:
+    if name in GROUPS:
+        return _group(name, [])
+    if name not in COMMANDS:
+        sys.stderr.write(f"unknown help topic: {name}\n")
+        return 1
+    print(import_module(f"minidock.cli.{COMMANDS[name][0]}").HELP[name])
+    return 0
 
 
 def _help() -> str:
-    lines = ["Usage:  minidock COMMAND", "", "Docker, written to be read", "", "Commands:"]
+    lines = [
+        "Usage:  minidock [OPTIONS] COMMAND",
+        "",
+        "Docker, written to be read",
+        "",
+        "Commands:",
+    ]
     lines += [f"  {name:<11} {about}" for name, (_, about) in COMMANDS.items()]
     return "\n".join(
         [*lines, "", "Run 'minidock COMMAND --help' for more information on a command."]

@@ -3,10 +3,17 @@
 **Interface:** :func:`run`.
 """
 
-from minidock.cli.flags import Flag, UsageError, parse, usage
+from minidock.cli.flags import Flag, need, parse, usage
 
 FLAGS = [
     Flag("ready-fd", "", "int", "", -1),
+    Flag("default-registry", "", "string", "Host of names without a registry"),
+    Flag(
+        "insecure-registry",
+        "",
+        "list",
+        "Registry (host or network) to speak to without TLS or certificates",
+    ),
     Flag("storage-driver", "s", "string", "Storage driver to use (overlay or vfs)"),
 ]
 
@@ -17,11 +24,12 @@ HELP = {"daemon": usage("daemon", "[OPTIONS]", "Run the MiniDock daemon in the f
 def run(arguments: list[str]) -> int:
     """``minidock daemon``: serves until it is told to end."""
     values, rest = parse(arguments, FLAGS)
-    if rest:
-        raise UsageError("'minidock daemon' accepts no arguments")
+    need(rest, "daemon", 0, 0)
     from minidock.api.daemon import serve
     from minidock.paths import Paths
+    from minidock.registry.settings import Settings
 
     ready = values["ready-fd"] if values["ready-fd"] >= 0 else None
-    serve(Paths.from_environment(), ready, values["storage-driver"] or None)
+    registries = Settings.from_environment(values["default-registry"], values["insecure-registry"])
+    serve(Paths.from_environment(), ready, values["storage-driver"] or None, registries)
     return 0

@@ -6,7 +6,7 @@
 import json
 from dataclasses import asdict
 
-from minidock.cli.flags import Flag, UsageError, parse, usage
+from minidock.cli.flags import Flag, need, parse, usage
 
 FLAGS = [Flag("format", "", "string", "'json', or nothing for a table")]
 
@@ -19,8 +19,7 @@ MARKS = {"ok": "ok  ", "warn": "warn", "fail": "FAIL"}
 def run(arguments: list[str]) -> int:
     """Print what is found; the status is 1 if something is in the way."""
     values, rest = parse(arguments, FLAGS)
-    if rest:
-        raise UsageError("'minidock doctor' accepts no arguments")
+    need(rest, "doctor", 0, 0)
     from minidock.doctor import FAIL, examine, this_host
 
     findings = examine(this_host())

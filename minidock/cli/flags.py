@@ -5,50 +5,121 @@ come again and again, and everything after the image belongs to the program
 in the container. argparse can do most of it, in other words than Docker's
 and for 6 ms; a table and a loop do all of it.
 
-**Interface:** :class:`Flag`, :func:`parse`, :class:`UsageError`.
+The trap is that scripts read what Docker says and look at how it ends. A
+flag that makes no sense ends with 125, a word too few with 1, and they are
+worded differently; there is an exception for each.
 
-**See:** pflag, which Docker's CLI uses.
+**Interface:** :class:`Flag`, :func:`parse`, :func:`need`, :class:`UsageError`,
+:class:`ArgumentError`, :class:`OptionError`, :class:`PlainError`.
+
+**See:** pflag and cobra, which Docker's CLI uses; docker/cli ``cli/required.go``.
 """
 
 from __future__ import annotations
 
-import sys
-
 TYPE_CHECKING = False
 if TYPE_CHECKING:  # typing takes 1.5 ms to import, and nothing here needs it to run
+    from collections.abc import Callable
     from typing import Any, NoReturn
 
 
 # %% A flag
 class Flag:
-    """``kind`` is ``bool``, ``string``, ``list``, ``int``, ``bytes`` or ``float``."""
+    """``kind`` is a word of :data:`EMPTY`; ``convert`` makes the value of a text, or raises ValueError."""
 
-    __slots__ = ("default", "help", "kind", "name", "short")
+    __slots__ = ("convert", "default", "help", "kind", "name", "short")
 
     def __init__(
-        self, name: str, short: str = "", kind: str = "string", help: str = "", default: Any = None
+        self,
+        name: str,
+        short: str = "",
+        kind: str = "string",
+        help: str = "",
+        default: Any = None,
+        convert: Callable[[str], Any] | None = None,
     ) -> None:
         self.name = name
         self.short = short
         self.kind = kind
         self.help = help
         self.default = default
+        self.convert = convert or CONVERT.get(kind, str)
 
-
-class UsageError(Exception):
-    """The command line makes no sense."""
+    @property
+    def many(self) -> bool:
+        """Whether it may come again and again."""
+        return self.kind in ("list", "map", "filter", "mount", "network", "ulimit")
 
 
 EMPTY: dict[str, Any] = {
     "bool": False,
     "string": "",
     "list": (),
+    "map": (),
+    "filter": (),
+    "mount": (),
+    "network": (),
+    "ulimit": (),
     "int": 0,
+    "uint16": 0,
     "bytes": 0,
-    "float": 0.0,
+    "decimal": 0,
+    "duration": 0,
+    "gpu-request": (),
 }
 
-TYPES = {"string": "string", "list": "list", "int": "int", "bytes": "bytes", "float": "decimal"}
+
+# %% What can be wrong with a command line
+class UsageError(Exception):
+    """A flag that nobody knows, or a value that makes no sense. Status 125."""
+
+
+class ArgumentError(UsageError):
+    """Too few words, or too many. Status 1."""
+
+
+class OptionError(UsageError):
+    """Options of ``run`` that do not go together, or cannot be read. Status 125."""
+
+
+class PlainError(UsageError):
+    """Nothing but the sentence."""
+
+    status = 1
+
+
+class HelpAsked(Exception):
+    """``--help``."""
+
+
+def complaint(error: UsageError, command: str, synopsis: str) -> tuple[str, int]:
+    """What to print, and the status to end with; ``synopsis`` is the ``Usage:`` line of ``command``."""
+    text, hint = str(error), f"Run 'minidock {command} --help' for more information"
+    if isinstance(error, PlainError):
+        return text, error.status
+    if isinstance(error, OptionError):
+        return f"minidock: {text}\n\n{hint}", 125
+    if isinstance(error, ArgumentError):
+        if "at least" in text and "at most" not in text:
+            hint = hint.replace("Run", "See", 1)
+        return f"minidock: {text}\n\n{synopsis}\n\n{hint}", 1
+    return f"{text}\n\n{synopsis}\n\n{hint}", 125
+
+
+def need(words: list[str], command: str, least: int, most: int | None = None) -> None:
+    """Raise :class:`ArgumentError` unless there are so many words (``most`` None: or more)."""
+    if least <= len(words) and (most is None or len(words) <= most):
+        return
+    if most == 0:
+        raise ArgumentError(f"'minidock {command}' accepts no arguments")
+    if most is None:
+        number = f"at least {least}"
+    elif least == most:
+        number = str(least)
+    else:
+        number = f"at most {most}" if least == 0 else f"at least {least} and at most {most}"
+    plural = "" if (most or least) == 1 else "s"
+    raise ArgumentError(f"'minidock {command}' requires {number} argument{plural}")
 
 
 # %% Parsing
@@ -60,7 +131,7 @@ class Values(dict[str, "Any"]):
             (f.name, f.default if f.default is not None else EMPTY[f.kind]) for f in flags
         )
         for flag in flags:
-            if flag.kind == "list":
+            if flag.many:
                 self[flag.name] = []
         self.given: set[str] = set()
 
@@ -84,8 +155,10 @@ def parse(
             return values, rest + todo
         if word.startswith("--"):
             name, equals, value = word[2:].partition("=")
+            if name == "help" and name not in names:
+                raise HelpAsked
             if name not in names:
-                raise UsageError("help" if name == "help" else f"unknown flag: --{name}")
+                raise UsageError(f"unknown flag: --{name}")
             _take(values, names[name], value if equals else None, todo, f"--{name}")
         elif word.startswith("-") and word != "-":
             _shorts(values, shorts, word[1:], todo)
@@ -98,61 +171,38 @@ def parse(
 
 def _shorts(values: Values, shorts: dict[str, Flag], letters: str, todo: list[str]) -> None:
     """``-it``; the last may have its value right behind it, or as the next word."""
-    whole = letters
     while letters:
+        left = letters
         letter, letters = letters[0], letters[1:]
         flag = shorts.get(letter)
         if flag is None:
-            raise UsageError(f"unknown shorthand flag: '{letter}' in -{whole}")
+            raise UsageError(f"unknown shorthand flag: '{letter}' in -{left}")
         if flag.kind == "bool" and not letters.startswith("="):
-            _take(values, flag, None, todo, f"-{letter}")
+            _take(values, flag, None, todo, "")
             continue
-        value = letters.removeprefix("=") if letters else None
-        _take(values, flag, value, todo, f"-{letter}")
+        value = letters or None
+        if value and len(value) > 1:
+            value = value.removeprefix("=")
+        _take(values, flag, value, todo, f"'{letter}' in -{left}")
         return
 
 
 def _take(values: Values, flag: Flag, value: str | None, todo: list[str], shown: str) -> None:
-    if flag.kind == "bool":
-        text = "true" if value is None else value
-        if text.lower() not in ("true", "false", "1", "0", "t", "f"):
-            _invalid(flag, text, f'strconv.ParseBool: parsing "{text}": invalid syntax')
-        values[flag.name] = text.lower() in ("true", "1", "t")
-    else:
-        if value is None:
-            if not todo:
-                raise UsageError(
-                    f"flag needs an argument: {shown if len(shown) > 2 else _bare(shown)}"
-                )
-            value = todo.pop(0)
-        if flag.kind == "list":
-            values[flag.name].append(value)
-        else:
-            values[flag.name] = convert(flag, value)
-    values.given.add(flag.name)
-
-
-def _bare(shown: str) -> str:
-    return f"'{shown[1]}' in {shown}"
-
-
-def convert(flag: Flag, text: str) -> Any:
-    """``text`` as a value of the flag's kind."""
+    if value is None and flag.kind == "bool":
+        value = "true"
+    if value is None:
+        if not todo:
+            raise UsageError(f"flag needs an argument: {shown}")
+        value = todo.pop(0)
     try:
-        if flag.kind == "int":
-            return int(text)
-        if flag.kind == "float":
-            return float(text)
-        if flag.kind == "bytes":
-            return size(text)
+        made = flag.convert(value)
     except ValueError as error:
-        words = (
-            str(error)
-            if flag.kind == "bytes"
-            else f'strconv.ParseInt: parsing "{text}": invalid syntax'
-        )
-        _invalid(flag, text, words)
-    return text
+        _invalid(flag, value, str(error))
+    if flag.many:
+        values[flag.name].append(made)
+    else:
+        values[flag.name] = made
+    values.given.add(flag.name)
 
 
 def _invalid(flag: Flag, text: str, why: str) -> NoReturn:
@@ -160,38 +210,140 @@ def _invalid(flag: Flag, text: str, why: str) -> NoReturn:
     raise UsageError(f'invalid argument "{text}" for "{shown}" flag: {why}')
 
 
-# %% Sizes
+# %% Texts and values
+def boolean(text: str) -> bool:
+    """What Go's ``strconv.ParseBool`` takes."""
+    if text in ("1", "t", "T", "true", "TRUE", "True"):
+        return True
+    if text in ("0", "f", "F", "false", "FALSE", "False"):
+        return False
+    raise ValueError(f'strconv.ParseBool: parsing "{text}": invalid syntax')
+
+
+def integer(text: str) -> int:
+    """A whole number."""
+    return _go_integer(text, "strconv.ParseInt", -(2**63), 2**63 - 1)
+
+
+def short_number(text: str) -> int:
+    """A whole number of 16 bits."""
+    return _go_integer(text, "strconv.ParseUint", 0, 2**16 - 1)
+
+
+def _go_integer(text: str, function: str, least: int, most: int) -> int:
+    try:
+        if text != text.strip() or "_" in text:
+            raise ValueError
+        number = int(text)
+    except ValueError:
+        raise ValueError(f'{function}: parsing "{text}": invalid syntax') from None
+    if not least <= number <= most:
+        why = "invalid syntax" if least == 0 > number else "value out of range"
+        raise ValueError(f'{function}: parsing "{text}": {why}')
+    return number
+
+
 UNITS = {"": 1, "b": 1, "k": 1 << 10, "m": 1 << 20, "g": 1 << 30, "t": 1 << 40, "p": 1 << 50}
 
 
 def size(text: str) -> int:
-    """``64m`` in bytes; -1 is no limit. Raises :class:`ValueError` in Docker's words."""
-    if text == "-1":
-        return -1
-    number = text.lower().strip().removesuffix("b").removesuffix("i")
-    unit = number[-1:] if number[-1:].isalpha() else ""
+    """``64m`` in bytes."""
+    digits = text.rstrip("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ")
+    suffix = text[len(digits) :].lower()
+    unit = suffix if suffix == "b" else suffix.removesuffix("b").removesuffix("i")
     try:
-        return int(float(number.removesuffix(unit)) * UNITS[unit])
-    except (ValueError, KeyError):
+        if not digits[:1].isdigit() or "_" in digits:
+            raise ValueError
+        number = float(digits)
+    except ValueError:
         raise ValueError(f"invalid size: '{text}'") from None
+    if unit not in UNITS:
+        raise ValueError(f"invalid suffix: '{suffix}'")
+    return int(number * UNITS[unit])
+
+
+def swap_size(text: str) -> int:
+    """The same, or -1 for no limit."""
+    return -1 if text == "-1" else size(text)
+
+
+def billionths(text: str) -> int:
+    """``1.5`` (or ``3/2``) processors in billionths of one."""
+    from fractions import Fraction
+
+    try:
+        number = Fraction(text) * 10**9
+    except (ValueError, ZeroDivisionError):
+        raise ValueError(f"failed to parse {text} as a rational number") from None
+    if number.denominator != 1:
+        raise ValueError("value is too precise")
+    return int(number)
+
+
+DURATIONS = {"ns": 1, "us": 10**3, "µs": 10**3, "ms": 10**6, "s": 10**9, "m": 60 * 10**9}
+DURATIONS["h"] = 60 * DURATIONS["m"]
+
+
+def duration(text: str) -> int:
+    """``1m30s`` in nanoseconds."""
+    import re
+
+    sign = -1 if text.startswith("-") else 1
+    bare = text[1:] if text[:1] in ("-", "+") else text
+    parts = re.findall(r"(\d+\.?\d*|\.\d+)(ns|us|µs|ms|s|m|h)", bare)
+    if bare == "0":
+        return 0
+    if not parts or "".join(number + unit for number, unit in parts) != bare:
+        raise ValueError(f'time: invalid duration "{text}"')
+    return sign * round(sum(float(number) * DURATIONS[unit] for number, unit in parts))
+
+
+def condition(text: str) -> str:
+    """``NAME=VALUE`` after ``--filter``."""
+    if text and "=" not in text:
+        raise ValueError("bad format of filter (expected name=value)")
+    return text
+
+
+CONVERT: dict[str, Callable[[str], Any]] = {
+    "bool": boolean,
+    "int": integer,
+    "uint16": short_number,
+    "bytes": size,
+    "decimal": billionths,
+    "duration": duration,
+    "filter": condition,
+}
 
 
 # %% Help
+WIDTH = 80
+
+
 def usage(command: str, synopsis: str, about: str, flags: list[Flag]) -> str:
     """The text of ``--help``."""
     lines = [f"Usage:  minidock {command} {synopsis}".rstrip(), "", about]
-    if flags:
+    shown = [flag for flag in sorted(flags, key=lambda one: one.name) if flag.help]
+    if shown:
+        heads = [_head(flag) for flag in shown]
+        column = max(len(head) for head in heads) + 3
         lines += ["", "Options:"]
-        for flag in sorted(flags, key=lambda one: one.name):
-            if not flag.help:
-                continue
-            short = f"-{flag.short}, " if flag.short else "    "
-            kind = "" if flag.kind == "bool" else f" {TYPES.get(flag.kind, flag.kind)}"
-            lines.append(f"  {short}--{flag.name + kind:<26} {flag.help}")
+        for head, flag in zip(heads, shown, strict=True):
+            first, *rest = _wrap(flag.help, WIDTH - column)
+            lines.append(f"{head:<{column}}{first}")
+            lines += [" " * column + line for line in rest]
     return "\n".join(lines)
 
 
-def fail(message: str, command: str, status: int) -> NoReturn:
-    """Say what is wrong with the command line, and end."""
-    sys.stderr.write(f"{message}\n\nRun 'minidock {command} --help' for more information\n")
-    raise SystemExit(status)
+def _head(flag: Flag) -> str:
+    short = f"-{flag.short}, " if flag.short else "    "
+    return f"  {short}--{flag.name}{'' if flag.kind == 'bool' else f' {flag.kind}'}"
+
+
+def _wrap(text: str, width: int) -> list[str]:
+    lines = [""]
+    for word in text.split():
+        if lines[-1] and len(lines[-1]) + 1 + len(word) > width:
+            lines.append("")
+        lines[-1] += f" {word}" if lines[-1] else word
+    return lines

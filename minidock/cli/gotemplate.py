@@ -5,8 +5,9 @@ a small language, of which this is what people use with Docker: fields,
 variables, pipelines, ``if``, ``range``, ``with``, and a dozen functions.
 
 The trap is that a missing field prints ``<no value>`` in a map and is an
-error in Go's structures; Docker's clients see both. Here a missing field is
-``<no value>``, and a field of what is no object an error.
+error in Go's structures; Docker's clients see both, and so there are two
+ways to read a template here. A field of what is no object is always an
+error.
 
 **Interface:** :class:`Template`.
 
@@ -18,9 +19,15 @@ import re
 from collections.abc import Callable
 from typing import Any
 
-from minidock.errors import InvalidParameter
+from minidock.cli.flags import PlainError
 
 MISSING = object()
+
+
+class TemplateError(PlainError):
+    """The template, or what it asks for, makes no sense. Status 64, as Docker's command line has it."""
+
+    status = 64
 
 
 # %% Words
@@ -35,7 +42,7 @@ def words(text: str) -> list[str]:
     while position < len(text.rstrip()):
         match = _TOKEN.match(text, position)
         if match is None:
-            raise InvalidParameter(
+            raise TemplateError(
                 f"template parsing error: unexpected {text[position:]!r} in command"
             )
         found.append(match.group(1))
@@ -53,7 +60,7 @@ def _split(text: str) -> list[Node]:
     for number, part in enumerate(re.split(r"(\{\{.*?\}\})", text, flags=re.DOTALL)):
         if number % 2 == 0:
             if "{{" in part:
-                raise InvalidParameter("template parsing error: unclosed action")
+                raise TemplateError("template parsing error: unclosed action")
             nodes.append(("text", part))
             continue
         inside = part[2:-2]
@@ -83,14 +90,16 @@ def _trimmed(nodes: list[Node]) -> list[Node]:
 
 
 class Template:
-    """A template, parsed; raises :class:`InvalidParameter` for one that is none."""
+    """A template, parsed; raises :class:`TemplateError` for one that is none."""
 
-    def __init__(self, text: str) -> None:
+    def __init__(self, text: str, strict: bool = False) -> None:
+        """``strict``: a field that is not there is an error, as in Go's structures."""
+        self._strict = strict
         self._nodes = _split(text)
         self._position = 0
         self._tree = self._block(())
         if self._position < len(self._nodes):
-            raise InvalidParameter(
+            raise TemplateError(
                 f"template parsing error: unexpected {{{{{self._nodes[self._position][1][0]}}}}}"
             )
 
@@ -102,7 +111,7 @@ class Template:
             if kind == "action" and value and value[0] in ("end", "else"):
                 if value[0] in ends:
                     return block
-                raise InvalidParameter(f"template parsing error: unexpected {{{{{value[0]}}}}}")
+                raise TemplateError(f"template parsing error: unexpected {{{{{value[0]}}}}}")
             self._position += 1
             if kind == "text":
                 block.append(value)
@@ -111,7 +120,7 @@ class Template:
             else:
                 block.append(("show", value))
         if ends:
-            raise InvalidParameter("template parsing error: unexpected EOF")
+            raise TemplateError("template parsing error: unexpected EOF")
         return block
 
     def _branch(self, kind: str, condition: list[str]) -> Any:
@@ -131,7 +140,7 @@ class Template:
     def render(self, data: Any) -> str:
         """The text for ``data``."""
         out: list[str] = []
-        self._run(self._tree, data, {"$": data}, out)
+        self._run(self._tree, data, {"$": data, "strict": self._strict}, out)
         return "".join(out)
 
     def _run(self, block: list[Any], dot: Any, variables: dict[str, Any], out: list[str]) -> None:
@@ -194,7 +203,7 @@ def evaluate(command: list[str], dot: Any, variables: dict[str, Any]) -> Any:
 
 def _call(command: list[str], dot: Any, variables: dict[str, Any], piped: Any) -> Any:
     if not command:
-        raise InvalidParameter("template parsing error: missing value for command")
+        raise TemplateError("template parsing error: missing value for command")
     name, rest = command[0], command[1:]
     if name in FUNCTIONS:
         arguments = _arguments(rest, dot, variables)
@@ -203,9 +212,9 @@ def _call(command: list[str], dot: Any, variables: dict[str, Any], piped: Any) -
         try:
             return FUNCTIONS[name](*arguments)
         except (TypeError, IndexError, KeyError, ValueError) as error:
-            raise InvalidParameter(f"template: error calling {name}: {error}") from None
+            raise TemplateError(f"template: error calling {name}: {error}") from None
     values = _arguments(command, dot, variables)
-    return values[0]
+    return values[0](*values[1:]) if callable(values[0]) else values[0]
 
 
 def _arguments(command: list[str], dot: Any, variables: dict[str, Any]) -> list[Any]:
@@ -236,22 +245,30 @@ def _value(word: str, dot: Any, variables: dict[str, Any]) -> Any:
     if word[0] == "$":
         name, _, path = word.partition(".")
         if name not in variables:
-            raise InvalidParameter(f'template parsing error: undefined variable "{name}"')
-        return _walk(variables[name], path)
+            raise TemplateError(f'template parsing error: undefined variable "{name}"')
+        return _walk(variables[name], path, variables["strict"])
     if word[0] == ".":
-        return _walk(dot, word[1:])
-    raise InvalidParameter(f'template parsing error: function "{word}" not defined')
+        return _walk(dot, word[1:], variables["strict"])
+    raise TemplateError(f'template parsing error: function "{word}" not defined')
 
 
-def _walk(value: Any, path: str) -> Any:
+def _walk(value: Any, path: str, strict: bool) -> Any:
     for name in filter(None, path.split(".")):
         if value is None or value is MISSING:
             return MISSING
         if not isinstance(value, dict):
-            raise InvalidParameter(
+            raise TemplateError(
                 f"template: can't evaluate field {name} in type {type(value).__name__}"
             )
         value = value.get(name, MISSING)
+        # A field begins with a capital letter; what does not is a key of a map, and may be absent.
+        if value is MISSING and strict and name[0].isupper():
+            error = TemplateError(
+                f'template parsing error: template: executing "" at <.{path}>:'
+                f' map has no entry for key "{name}"'
+            )
+            error.status = 1
+            raise error
     return value
 
 

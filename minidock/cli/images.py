@@ -8,18 +8,18 @@ from collections.abc import Callable
 from typing import Any, BinaryIO
 from urllib.parse import quote
 
-from minidock.cli.flags import Flag, UsageError, parse, usage
-from minidock.cli.progress import show_progress
+from minidock.cli import progress
+from minidock.cli.flags import Flag, PlainError, need, parse, usage
 from minidock.cli.ps import filters
 from minidock.cli.table import ago, human_size, local_time, show
 from minidock.client import Client, print_messages
-from minidock.errors import MiniDockError
+from minidock.errors import MiniDockError, NotFound
 
 FLAGS = {
     "images": [
         Flag("all", "a", "bool", "Show all images"),
         Flag("digests", "", "bool", "Show digests"),
-        Flag("filter", "f", "list", "Filter output based on conditions provided"),
+        Flag("filter", "f", "filter", "Filter output based on conditions provided"),
         Flag("format", "", "string", "Format output using a custom template"),
         Flag("no-trunc", "", "bool", "Don't truncate output"),
         Flag("quiet", "q", "bool", "Only show image IDs"),
@@ -66,8 +66,7 @@ HELP = {
 def run(arguments: list[str]) -> int:
     """``minidock images``."""
     values, rest = parse(arguments, FLAGS["images"])
-    if len(rest) > 1:
-        raise UsageError("'minidock images' requires at most 1 argument")
+    need(rest, "images", 0, 1)
     wanted = [*values["filter"], *(f"reference={name}" for name in rest)]
     query = f"/images/json?all={int(values['all'])}{filters(wanted)}"
     found = Client.from_environment().call("GET", query) or []
@@ -127,8 +126,7 @@ def _number(value: int, shown: Callable[[int], str]) -> str:
 def history(arguments: list[str]) -> int:
     """``minidock history``."""
     values, rest = parse(arguments, FLAGS["history"])
-    if len(rest) != 1:
-        raise UsageError("'minidock history' requires 1 argument")
+    need(rest, "history", 1, 1)
     found = Client.from_environment().call("GET", f"/images/{rest[0]}/history") or []
     if values["quiet"]:
         for one in found:
@@ -165,21 +163,21 @@ def _ellipsis(text: str, whole: bool) -> str:
 # %% load, import
 def load(arguments: list[str]) -> int:
     """``minidock load``."""
-    values, _ = parse(arguments, FLAGS["load"])
+    values, rest = parse(arguments, FLAGS["load"])
+    need(rest, "load", 0, 0)
     quiet = values["quiet"] or not sys.stdout.isatty()
     with _input(values["input"]) as file:
         answer = Client.from_environment().open(
             "POST", f"/images/load?quiet={int(quiet)}", upload=file
         )
-        print_messages(answer) if quiet else show_progress(answer)
+        progress.show(answer.lines(), sys.stdout)
     return 0
 
 
 def import_(arguments: list[str]) -> int:
     """``minidock import``."""
     values, rest = parse(arguments, FLAGS["import"])
-    if not 1 <= len(rest) <= 2:
-        raise UsageError("'minidock import' requires 1 or 2 arguments")
+    need(rest, "import", 1)
     query = f"fromSrc=-&repo={quote(rest[1] if len(rest) > 1 else '')}&message={quote(values['message'])}"
     query += "".join(f"&changes={quote(change)}" for change in values["change"])
     with _input("" if rest[0] == "-" else rest[0]) as file:
@@ -194,9 +192,9 @@ def _input(path: str) -> BinaryIO:
         try:
             return open(path, "rb")
         except OSError as error:
-            raise MiniDockError(f"open {path}: {(error.strerror or '').lower()}") from None
+            raise PlainError(f"open {path}: {(error.strerror or '').lower()}") from None
     if sys.stdin.isatty():
-        raise UsageError("requested load from stdin, but stdin is empty")
+        raise PlainError("requested load from stdin, but stdin is empty")
     return sys.stdin.buffer
 
 
@@ -204,8 +202,7 @@ def _input(path: str) -> BinaryIO:
 def remove(arguments: list[str]) -> int:
     """``minidock rmi``."""
     values, names = parse(arguments, FLAGS["rmi"])
-    if not names:
-        raise UsageError("'minidock rmi' requires at least 1 argument")
+    need(names, "rmi", 1)
     client, status = Client.from_environment(), 0
     for name in names:
         try:
@@ -214,17 +211,29 @@ def remove(arguments: list[str]) -> int:
                     print(f"{word}: {what}")
         except MiniDockError as error:
             sys.stderr.write(f"Error response from daemon: {error}\n")
-            status = 1
-    return status
+            status |= not (values["force"] and isinstance(error, NotFound))
+    return int(status)
 
 
 def tag(arguments: list[str]) -> int:
     """``minidock tag``."""
     _, rest = parse(arguments, [])
-    if len(rest) != 2:
-        raise UsageError("'minidock tag' requires 2 arguments")
+    need(rest, "tag", 2, 2)
+    _check_reference(rest[1])
     Client.from_environment().call("POST", f"/images/{rest[0]}/tag?repo={quote(rest[1])}")
     return 0
+
+
+def _check_reference(text: str) -> None:
+    from minidock.errors import InvalidParameter
+    from minidock.spec import reference
+
+    try:
+        reference.parse(text)
+    except InvalidParameter as error:
+        raise PlainError(
+            f'Error parsing reference: "{text}" is not a valid repository/tag: {error}'
+        ) from None
 
 
 COMMANDS = {

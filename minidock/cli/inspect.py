@@ -7,7 +7,7 @@ import json
 import sys
 from typing import Any
 
-from minidock.cli.flags import Flag, UsageError, parse, usage
+from minidock.cli.flags import Flag, PlainError, need, parse, usage
 from minidock.client import Client
 from minidock.errors import NotFound
 
@@ -32,17 +32,18 @@ PLACES = {"container": "/containers/{}/json", "image": "/images/{}/json", "netwo
 def run(arguments: list[str]) -> int:
     """``minidock inspect``: a container, an image or a network, whichever has the name."""
     values, names = parse(arguments, FLAGS)
-    if not names:
-        raise UsageError("'minidock inspect' requires at least 1 argument")
+    need(names, "inspect", 1)
     if values["type"] and values["type"] not in PLACES:
-        raise UsageError(f'"{values["type"]}" is not a valid value for --type')
+        known = ", ".join(f'"{name}"' for name in PLACES)
+        raise PlainError(f'unknown type: "{values["type"]}": must be one of {known}')
     client = Client.from_environment()
     found, status = [], 0
     for name in names:
         entry = _find(client, name, values["type"], values["size"])
         if entry is None:
-            sys.stderr.write(f"Error: No such object: {name}\n")
             status = 1
+            if not values["type"]:
+                sys.stderr.write(f"Error: No such object: {name}\n")
         else:
             found.append(entry)
     _show(found, values["format"])
@@ -53,8 +54,9 @@ def _find(client: Client, name: str, kind: str, size: bool) -> Any:
     for path in [PLACES[kind]] if kind else PLACES.values():
         try:
             return client.call("GET", path.format(name) + ("?size=1" if size else ""))
-        except NotFound:
-            continue
+        except NotFound as error:
+            if kind:
+                sys.stderr.write(f"Error response from daemon: {error}\n")
     return None
 
 
@@ -68,6 +70,6 @@ def _show(found: list[Any], template: str) -> None:
         return
     from minidock.cli.gotemplate import Template
 
-    compiled = Template(template)
+    compiled = Template(template, strict=True)
     for entry in found:
         print(compiled.render(entry))

@@ -3,14 +3,14 @@
 **Interface:** :func:`run`.
 """
 
-import time
 from urllib.parse import quote
 
-from minidock.cli.flags import Flag, UsageError, parse, usage
+from minidock.cli.flags import Flag, PlainError, need, parse, usage
 from minidock.cli.streams import Demultiplexer, write_all
 from minidock.client import Client
 
 FLAGS = [
+    Flag("details", "", "bool", "Show extra details provided to logs"),
     Flag("follow", "f", "bool", "Follow log output"),
     Flag("since", "", "string", "Show logs since timestamp or relative (e.g. 42m for 42 minutes)"),
     Flag("tail", "n", "string", "Number of lines to show from the end of the logs", "all"),
@@ -27,15 +27,14 @@ HELP = {"logs": usage("logs", "[OPTIONS] CONTAINER", "Fetch the logs of a contai
 def run(arguments: list[str]) -> int:
     """``minidock logs``."""
     values, rest = parse(arguments, FLAGS)
-    if len(rest) != 1:
-        raise UsageError("'minidock logs' requires 1 argument")
+    need(rest, "logs", 1, 1)
     query = (
         f"stdout=1&stderr=1&follow={int(values['follow'])}&timestamps={int(values['timestamps'])}"
     )
-    query += f"&tail={quote(values['tail'])}"
+    query += f"&tail={quote(values['tail'])}&details={int(values['details'])}"
     for name in ("since", "until"):
         if values[name]:
-            query += f"&{name}={moment(values[name])}"
+            query += f"&{name}={moment(values[name], name)}"
     answer = Client.from_environment().open("GET", f"/containers/{rest[0]}/logs?{query}")
     framed = "multiplexed" in answer.headers.get("content-type", "")
     show = Demultiplexer().feed if framed else lambda data: write_all(1, data)
@@ -45,28 +44,13 @@ def run(arguments: list[str]) -> int:
 
 
 # %% Moments
-UNITS = {"s": 1, "m": 60, "h": 3600}
-
-
-def moment(text: str) -> str:
+def moment(text: str, name: str = "since") -> str:
     """Seconds since 1970: from such a number, a date, or a length of time before now."""
-    if text.replace(".", "", 1).isdigit():
-        return text
-    if text[-1:] in UNITS:
-        total, number = 0.0, ""
-        for letter in text:
-            if letter in UNITS and number:
-                total += float(number) * UNITS[letter]
-                number = ""
-            else:
-                number += letter
-        if not number:
-            return f"{time.time() - total:.9f}"
-    from datetime import datetime
+    from minidock.spec.timestamp import parse_moment
 
     try:
-        return f"{datetime.fromisoformat(text.replace('Z', '+00:00')).timestamp():.9f}"
+        return f"{parse_moment(text):.9f}"
     except ValueError:
-        raise UsageError(
-            f'invalid value for "since": failed to parse value as time or duration: "{text}"'
+        raise PlainError(
+            f'invalid value for "{name}": failed to parse value as time or duration: "{text}"'
         ) from None

@@ -1,50 +1,75 @@
-"""Bars that grow: the messages of a load or a pull, on a terminal.
+"""Messages of a pull or a push, for people: bars on a terminal, else plain lines.
 
-A message with an ``id`` is a line of its own, and a later one with the same
-id takes its place: the cursor goes up to it, and down again. The traps are a
-terminal that scrolls (how far up a line is, is counted from the bottom) and
-one that is narrow (a line that is broken would be two).
+Every message has an ``id``; on a terminal each id has a line of its own,
+which is written over as things move. Where nobody looks, moving things are
+left out, and what remains are lines that a log can hold.
 
-**Interface:** :func:`show_progress`.
+The trap is a terminal that is narrower than a line: a line that wraps is two
+lines, and the next one would be drawn over the wrong one. So lines are cut.
+
+**Interface:** :func:`show`.
 
 **See:** console_codes(4); moby ``pkg/jsonmessage``.
 """
 
+from __future__ import annotations
+
 import json
-import shutil
-import sys
-from typing import Any
+import os
 
-from minidock.client import Answer
-from minidock.errors import Unavailable
+from minidock.errors import MiniDockError
 
-UP, DOWN, CLEAR = "\x1b[{}A", "\x1b[{}B", "\x1b[2K\r"
+TYPE_CHECKING = False
+if TYPE_CHECKING:  # typing takes 1.5 ms to import, and nothing here needs it to run
+    from collections.abc import Iterable
+    from typing import Any, TextIO
 
 
-# %% Drawing
-def show_progress(answer: Answer) -> None:
-    """Draw a stream of JSON messages. Raises the error that is among them."""
-    lines: list[str] = []
-    for text in answer.lines():
-        message = json.loads(text)
+# %% Showing
+def show(lines: Iterable[bytes], out: TextIO, quiet: bool = False) -> None:
+    """Show messages as they come. Raises the error that is among them."""
+    screen = Screen(out) if out.isatty() else None
+    for line in lines:
+        message = json.loads(line)
         if "error" in message:
-            raise Unavailable(message["error"])
-        if message.get("id"):
-            _draw(lines, message)
-        else:  # what comes after a plain line cannot go back above it
-            lines.clear()
-            sys.stdout.write(
-                (message.get("stream") or message.get("status", "")).rstrip("\n") + "\n"
-            )
-        sys.stdout.flush()
+            error = MiniDockError(message["error"])
+            error.from_daemon = True
+            raise error
+        if quiet or "aux" in message:
+            continue
+        if screen is not None:
+            screen.draw(message)
+        elif not message.get("progressDetail"):
+            out.write(plain(message) + "\n")
+            out.flush()
 
 
-def _draw(lines: list[str], message: dict[str, Any]) -> None:
-    name = message["id"]
-    if name not in lines:
-        lines.append(name)
-        sys.stdout.write("\n")
-    up = len(lines) - lines.index(name)
-    shown = f"{name}: {message.get('status', '')} {message.get('progress', '')}".rstrip()
-    width = shutil.get_terminal_size().columns or 80
-    sys.stdout.write(f"{UP.format(up)}{CLEAR}{shown[: width - 1]}\r{DOWN.format(up)}")
+def plain(message: dict[str, Any]) -> str:
+    """One line."""
+    text = str(message.get("stream") or message.get("status", "")).rstrip("\n")
+    return f"{message['id']}: {text}" if message.get("id") else text
+
+
+class Screen:
+    """Lines that move, above which nothing changes any more."""
+
+    def __init__(self, out: TextIO) -> None:
+        self._out = out
+        self._lines: dict[str, int] = {}  # by id, from the top
+
+    def draw(self, message: dict[str, Any]) -> None:
+        """One message: over its line, or as a new one."""
+        name, text = message.get("id", ""), plain(message)
+        if message.get("progress"):
+            text = f"{text} {message['progress']}"
+        text = text[: (os.get_terminal_size(self._out.fileno()).columns or 80) - 1]
+        if not name or "progressDetail" not in message:
+            self._lines.clear()
+            self._out.write(f"{text}\n")
+        elif name in self._lines:
+            up = len(self._lines) - self._lines[name]
+            self._out.write(f"\x1b[{up}A\r\x1b[2K{text}\r\x1b[{up}B")
+        else:
+            self._lines[name] = len(self._lines)
+            self._out.write(f"{text}\n")
+        self._out.flush()

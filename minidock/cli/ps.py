@@ -9,13 +9,13 @@ import json
 from typing import Any
 from urllib.parse import quote
 
-from minidock.cli.flags import Flag, UsageError, parse, usage
+from minidock.cli.flags import Flag, need, parse, usage
 from minidock.cli.table import ago, human_size, show
 from minidock.client import Client
 
 FLAGS = [
     Flag("all", "a", "bool", "Show all containers (default shows just running)"),
-    Flag("filter", "f", "list", "Filter output based on conditions provided"),
+    Flag("filter", "f", "filter", "Filter output based on conditions provided"),
     Flag(
         "format",
         "",
@@ -36,8 +36,7 @@ HELP = {"ps": usage("ps", "[OPTIONS]", "List containers", FLAGS)}
 def run(arguments: list[str]) -> int:
     """``minidock ps``."""
     values, rest = parse(arguments, FLAGS)
-    if rest:
-        raise UsageError("'minidock ps' accepts no arguments")
+    need(rest, "ps", 0, 0)
     limit = 1 if values["latest"] else max(values["last"], 0)
     query = f"?all={int(values['all'])}&limit={limit}&size={int(values['size'])}{filters(values['filter'])}"
     found = Client.from_environment().call("GET", f"/containers/json{query}") or []
@@ -58,11 +57,7 @@ def filters(given: list[str]) -> str:
         return ""
     table: dict[str, list[str]] = {}
     for text in given:
-        name, equals, value = text.partition("=")
-        if not equals:
-            raise UsageError(
-                f'invalid argument "{text}" for "-f, --filter" flag: invalid filter \'{text}\''
-            )
+        name, _, value = text.partition("=")
         table.setdefault(name.strip().lower(), []).append(value)
     return f"&filters={quote(json.dumps(table))}"
 
@@ -85,6 +80,8 @@ def columns(whole: bool) -> dict[str, Any]:
             lambda one: ",".join(f"{k}={v}" for k, v in (one["Labels"] or {}).items()),
         ),
         "Mounts": ("MOUNTS", lambda one: ",".join(m.get("Source", "") for m in one["Mounts"])),
+        "Label": ("", lambda one: lambda name: (one["Labels"] or {}).get(name, "")),
+        "LocalVolumes": ("LOCAL VOLUMES", lambda one: "0"),
         "Networks": ("NETWORKS", lambda one: ",".join(one["NetworkSettings"]["Networks"])),
         "Size": ("SIZE", lambda one: _size(one)),
     }

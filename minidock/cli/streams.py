@@ -9,7 +9,7 @@ The traps. The terminal must be put back whatever happens. The end of our
 input is told by closing just that half of the connection. And Ctrl-P Ctrl-Q
 leaves without stopping the program.
 
-**Interface:** :func:`copy`, :func:`raw_terminal`, :func:`window_size`.
+**Interface:** :func:`connect`, :func:`detach_keys`, :func:`window_size`.
 
 **See:** termios(3), tty_ioctl(4), shutdown(2); Engine API, "Stream format".
 """
@@ -20,7 +20,9 @@ import socket
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
-DETACH = b"\x10\x11"  # Ctrl-P Ctrl-Q
+from minidock.cli.flags import PlainError
+
+DETACH = "ctrl-p,ctrl-q"
 PIECE = 64 * 1024
 
 
@@ -75,13 +77,68 @@ def write_all(fd: int, data: bytes) -> None:
         data = data[os.write(fd, data) :]
 
 
+# %% Leaving without stopping
+def detach_keys(text: str) -> bytes:
+    """``ctrl-p,ctrl-q`` as the bytes that a terminal sends for it; empty means these."""
+    keys = b""
+    for word in (text or DETACH).split(","):
+        letter = word.removeprefix("ctrl-")
+        if word != letter and len(letter) == 1 and letter in "abcdefghijklmnopqrstuvwxyz@[\\]^_":
+            keys += bytes([ord(letter.upper()) & 0x1F])
+        elif len(word) == 1:
+            keys += word.encode()
+        else:
+            raise PlainError(f"Invalid detach keys ({text}) provided")
+    return keys
+
+
+class Escape:
+    """Looks for the keys in what is typed, and holds back what may be the beginning of them."""
+
+    def __init__(self, keys: bytes) -> None:
+        self._keys = keys
+        self._held = b""
+
+    def feed(self, typed: bytes) -> tuple[bytes, bool]:
+        """What is to be sent now, and whether the keys were pressed (the rest is not sent then)."""
+        data = self._held + typed
+        at = data.find(self._keys)
+        if at >= 0:
+            return data[:at], True
+        keep = next(
+            (n for n in range(len(self._keys) - 1, 0, -1) if data.endswith(self._keys[:n])), 0
+        )
+        self._held = data[len(data) - keep :]
+        return data[: len(data) - keep], False
+
+    def rest(self) -> bytes:
+        """What was held back, when nothing more will be typed."""
+        return self._held
+
+
 # %% Both ways
+def connect(
+    connection: socket.socket,
+    early: bytes,
+    terminal: bool,
+    stdin: bool,
+    resized: Callable[[], None],
+    keys: bytes,
+) -> bool:
+    """:func:`copy`, with our own terminal in raw mode where that is called for."""
+    if not (terminal and stdin):
+        return copy(connection, early, terminal, stdin)
+    with raw_terminal(0):
+        return copy(connection, early, terminal, stdin, resized, keys)
+
+
 def copy(
     connection: socket.socket,
     early: bytes,
     terminal: bool,
     stdin: bool,
     resized: Callable[[], None] = lambda: None,
+    keys: bytes = b"",
 ) -> bool:
     """Copy until the container's side ends; False if the user has detached."""
     show = (lambda data: write_all(1, data)) if terminal else Demultiplexer().feed
@@ -90,7 +147,7 @@ def copy(
     sources: list[int] = [connection.fileno(), *([0] if stdin else [])]
     if not stdin:
         connection.shutdown(socket.SHUT_WR)
-    held = b""
+    escape = Escape(keys)
     with watching_window(terminal, resized) as woken:
         while True:
             ready, _, _ = select.select([*sources, *woken], [], [])
@@ -103,11 +160,14 @@ def copy(
                     return True
                 show(data)
             if 0 in ready:
-                data = os.read(0, PIECE)
-                if terminal and (held + data).endswith(DETACH):
-                    return False
-                held = data[-1:]
-                if not _give(connection, data):
+                typed = os.read(0, PIECE)
+                if keys and typed:
+                    typed, pressed = escape.feed(typed)
+                    if typed:
+                        _give(connection, typed)
+                    if pressed:
+                        return False
+                elif not _give(connection, escape.rest() + typed) or not typed:
                     sources.remove(0)
 
 

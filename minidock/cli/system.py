@@ -8,7 +8,7 @@ import time
 from typing import Any
 
 from minidock import __version__
-from minidock.cli.flags import Flag, UsageError, parse, usage
+from minidock.cli.flags import Flag, PlainError, need, parse, usage
 from minidock.cli.logs import moment
 from minidock.cli.ps import filters
 from minidock.cli.table import print_table
@@ -19,7 +19,7 @@ FORMAT = Flag(
 )
 
 EVENTS = [
-    Flag("filter", "f", "list", "Filter output based on conditions provided"),
+    Flag("filter", "f", "filter", "Filter output based on conditions provided"),
     Flag("format", "", "string", "Format output using a custom template"),
     Flag("since", "", "string", "Show all events created since timestamp"),
     Flag("until", "", "string", "Stream events until this timestamp"),
@@ -36,7 +36,8 @@ HELP = {
 # %% version, info
 def version(arguments: list[str]) -> int:
     """``minidock version``."""
-    values, _ = parse(arguments, [FORMAT])
+    values, rest = parse(arguments, [FORMAT])
+    need(rest, "version", 0, 0)
     server = Client.from_environment().call("GET", "/version")
     client = {
         "Version": __version__,
@@ -63,7 +64,8 @@ def version(arguments: list[str]) -> int:
 
 def info(arguments: list[str]) -> int:
     """``minidock info``."""
-    values, _ = parse(arguments, [FORMAT])
+    values, rest = parse(arguments, [FORMAT])
+    need(rest, "info", 0, 0)
     server = Client.from_environment().call("GET", "/info")
     if values["format"]:
         return _templated(server, values["format"])
@@ -95,14 +97,15 @@ def _templated(value: Any, template: str) -> int:
         return 0
     from minidock.cli.gotemplate import Template
 
-    print(Template(template).render(value))
+    print(Template(template, strict=True).render(value))
     return 0
 
 
 # %% events
 def events(arguments: list[str]) -> int:
     """``minidock events``."""
-    values, _ = parse(arguments, EVENTS)
+    values, rest = parse(arguments, EVENTS)
+    need(rest, "events", 0, 0)
     query = "?x=1" + "".join(f"&{n}={moment(values[n])}" for n in ("since", "until") if values[n])
     answer = Client.from_environment().open("GET", f"/events{query}{filters(values['filter'])}")
     for line in answer.lines():
@@ -138,7 +141,7 @@ def network(arguments: list[str]) -> int:
     if verb == "inspect" and names:
         print(json.dumps([client.call("GET", f"/networks/{name}") for name in names], indent=4))
         return 0
-    raise UsageError(f"unknown command: minidock network {verb}")
+    raise PlainError(f"unknown command: minidock network {verb}")
 
 
 COMMANDS = {"version": version, "info": info, "events": events, "network": network}

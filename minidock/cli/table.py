@@ -1,7 +1,7 @@
 """Tables and times, as Docker's command line prints them.
 
 **Interface:** :func:`print_table`, :func:`ago`, :func:`local_time`,
-:func:`human_size`, :func:`show`.
+:func:`human_size`, :func:`binary_size`, :func:`show`.
 """
 
 import json
@@ -32,17 +32,25 @@ def show(
     """
     if template == "json":
         for entry in entries:
-            print(json.dumps({name: value(entry) for name, (_, value) in columns.items()}))
+            print(json.dumps({n: value(entry) for n, (title, value) in columns.items() if title}))
         return
     if not template or template == "table":
         titles = [columns[name][0] for name in chosen]
         print_table(titles, [[columns[name][1](entry) for name in chosen] for entry in entries])
         return
-    from minidock.cli.gotemplate import Template
+    from minidock.cli.flags import PlainError
+    from minidock.cli.gotemplate import Template, TemplateError
 
     text = template.removeprefix("table ").replace("\\t", "\t").replace("\\n", "\n")
-    compiled = Template(text)
-    lines = [compiled.render({n: value(e) for n, (_, value) in columns.items()}) for e in entries]
+    try:
+        compiled = Template(text, strict=True)
+    except TemplateError as error:
+        raise PlainError(f"failed to parse template: {error}") from None
+    try:
+        rows = [{n: value(e) for n, (_, value) in columns.items()} for e in entries]
+        lines = [compiled.render(row) for row in rows]
+    except TemplateError as error:
+        raise PlainError(f"failed to execute template: {error}") from None
     if template.startswith("table "):
         title = compiled.render({name: title for name, (title, _) in columns.items()})
         print_table(title.split("\t"), [line.split("\t") for line in lines])
@@ -82,8 +90,17 @@ def local_time(moment: float) -> str:
 
 def human_size(size: float) -> str:
     """``4.49MB``: three significant digits, powers of a thousand."""
-    for unit in ("B", "kB", "MB", "GB", "TB"):
-        if size < 1000:
-            return f"{size:.3g}{unit}"
-        size /= 1000
-    return f"{size:.3g}PB"
+    return _scaled(size, 1000, 3, ("B", "kB", "MB", "GB", "TB", "PB"))
+
+
+def binary_size(size: float) -> str:
+    """``1.5MiB``: four significant digits, powers of 1024."""
+    return _scaled(size, 1024, 4, ("B", "KiB", "MiB", "GiB", "TiB", "PiB"))
+
+
+def _scaled(size: float, step: int, digits: int, units: Sequence[str]) -> str:
+    for unit in units[:-1]:
+        if size < step:
+            return f"{size:.{digits}g}{unit}"
+        size /= step
+    return f"{size:.{digits}g}{units[-1]}"

@@ -3,42 +3,49 @@
 This is the face that the API server sees: one method per thing that a
 client can ask for, with the JSON shapes of the Engine API going in and
 coming out. What is behind it is divided by subject: what was asked for
-(:mod:`.request`), the translation into a bundle (:mod:`.bundle`), starting
-and ending (:mod:`.lifecycle`), exec (:mod:`.execs`), logs, events, and what
-to do after a crash (:mod:`.recovery`).
+(:mod:`.request`), who is called what (:mod:`.roster`), the translation into
+a bundle (:mod:`.bundle`), starting and ending (:mod:`.lifecycle`), exec
+(:mod:`.execs`), logs, events, copying, and what to do after a crash
+(:mod:`.recovery`).
 
-The trap is names. A client may call a container by its id, by the beginning
-of its id, or by its name, and two containers must never have the same name,
-even when two clients ask at the same moment: so names are given out under
-one lock.
+The trap is a face that begins to think. What is more than a line or two
+belongs behind it, where it can be read, and tested, without the rest.
 
 **Interface:** :class:`Engine`.
 
 **See:** Engine API 1.47; moby ``api/server/router/container/backend.go``.
 """
 
-import os
 import secrets
 import socket
 from collections.abc import Callable, Iterator
-from threading import Lock
-from typing import Any
+from contextlib import suppress
+from functools import cached_property
+from threading import Thread
+from typing import TYPE_CHECKING, Any
 
-from minidock import __version__, cgroups, steps, unionfs
+from minidock import __version__, steps, unionfs
 from minidock.engine import logs as log_reader
-from minidock.engine import recovery, request, views
-from minidock.engine.container import Container, Pending
+from minidock.engine import looking, recovery, request, stats, views
+from minidock.engine.attaching import Accept, Wishes, attach
+from minidock.engine.container import Container
+from minidock.engine.copying import Copying
 from minidock.engine.events import Event, Events
 from minidock.engine.execs import Execs
 from minidock.engine.lifecycle import Lifecycle, remove_directory
 from minidock.engine.monitors import ask
-from minidock.engine.names import check_name, random_name
+from minidock.engine.roster import Roster
 from minidock.engine.signals import signal_number
-from minidock.errors import Conflict, InvalidParameter, NotFound
+from minidock.engine.updating import update
+from minidock.errors import Conflict, InvalidParameter, MiniDockError
 from minidock.images import Images
 from minidock.network import Network
 from minidock.paths import Paths
+from minidock.registry.settings import Settings
 from minidock.spec.timestamp import now
+
+if TYPE_CHECKING:
+    from minidock.engine.transfers import Transfers
 
 Body = dict[str, Any]
 Bodies = list[Body]  # `list` means something else inside the class
@@ -49,7 +56,12 @@ Filters = dict[str, list[str]]
 class Engine:
     """Everything a client can ask for; safe to call from many threads at once."""
 
-    def __init__(self, paths: Paths, storage_driver: str | None = None) -> None:
+    def __init__(
+        self,
+        paths: Paths,
+        storage_driver: str | None = None,
+        registries: Settings | None = None,
+    ) -> None:
         self.paths = paths
         for directory in (
             paths.root,
@@ -65,48 +77,43 @@ class Engine:
         self.bus = Events()
         self.lifecycle = Lifecycle(paths, self.driver, self.images, self.bridge, self.bus)
         self.execs = Execs(self.lifecycle)
-        self._containers: dict[str, Container] = {}
-        self._names: dict[str, str] = {}
-        self._lock = Lock()
+        self.registries = registries or Settings()
+        self.copying = Copying(self.images, self.driver)
+        self.roster = Roster()
 
     def open(self) -> None:
         """Start the spawner (before the process has threads), then take up what is there."""
         self.lifecycle.spawner.open()
-        self.lifecycle.dropped = self._dropped  # type: ignore[method-assign]
-        for container in recovery.recover(self.lifecycle):
-            self._containers[container.id] = container
-            self._names[container.name] = container.id
+        self.lifecycle.dropped = self.roster.drop  # type: ignore[method-assign]
+        found = recovery.recover(self.lifecycle)
+        for container in found:
+            self.roster.add(container)
         self.lifecycle.watcher.open()
+        for container in recovery.to_start_again(found):
+            Thread(target=self._start_again, args=(container,), daemon=True).start()
+
+    def _start_again(self, container: Container) -> None:
+        """By its restart policy; what goes wrong stands in its state."""
+        with suppress(MiniDockError, OSError):
+            self.lifecycle.start(container, self.find)
 
     def close(self) -> None:
         """End the spawner; containers and their monitors go on. An unused bridge is removed."""
         self.lifecycle.spawner.close()
-        self.lifecycle.wait_for_cables()
-        if not any(container.running for container in self._containers.values()):
+        self.lifecycle.cables.wait()
+        if not any(container.running for container in self.roster.all()):
             self.bridge.shutdown()
 
-    # %% Finding a container
     def find(self, reference: str) -> Container:
-        """By id, by name, or by an unambiguous beginning of the id, in this order."""
-        bare = reference.removeprefix("/")
-        with self._lock:
-            known = self._containers.get(bare) or self._containers.get(self._names.get(bare, ""))
-            if known is not None:
-                return known
-            matches = [
-                one for key, one in self._containers.items() if bare and key.startswith(bare)
-            ]
-        if len(matches) > 1:
-            raise InvalidParameter(f"multiple IDs found with provided prefix: {reference}")
-        if not matches:
-            raise NotFound(f"No such container: {reference}")
-        return matches[0]
+        """By id, by name, or by an unambiguous beginning of the id."""
+        return self.roster.find(reference)
 
-    def _dropped(self, container: Container) -> None:
-        with self._lock:
-            self._containers.pop(container.id, None)
-            if self._names.get(container.name) == container.id:
-                del self._names[container.name]
+    @cached_property
+    def transfers(self) -> "Transfers":
+        """Pulls and pushes. An engine that never does them saves the memory of an HTTP client."""
+        from minidock.engine.transfers import Transfers
+
+        return Transfers(self.images, self.registries, self.bus)
 
     # %% Create
     def create(self, body: Body, name: str | None) -> Body:
@@ -119,7 +126,7 @@ class Engine:
         if host["NetworkMode"].startswith("container:"):
             self.find(host["NetworkMode"].partition(":")[2])
         container_id = secrets.token_hex(32)
-        chosen = self._take_name(container_id, name)
+        chosen = self.roster.take_name(container_id, name)
         record = {
             "Id": container_id,
             "Name": chosen,
@@ -133,10 +140,9 @@ class Engine:
             with steps.transaction():
                 self._write_down(container)
         except BaseException:
-            self._dropped(container)
+            self.roster.drop(container)
             raise
-        with self._lock:
-            self._containers[container_id] = container
+        self.roster.add(container)
         self.lifecycle.tell(container, "create")
         return {"Id": container_id, "Warnings": []}
 
@@ -146,36 +152,18 @@ class Engine:
             step.undo(remove_directory, container.directory)
             container.save()
 
-    def _take_name(self, container_id: str, name: str | None) -> str:
-        """Give ``name``, or a random one, to ``container_id``."""
-        if name:
-            check_name(name.removeprefix("/"))
-        with self._lock:
-            chosen = name.removeprefix("/") if name else random_name()
-            while not name and chosen in self._names:
-                chosen = f"{random_name()}{secrets.randbelow(100)}"
-            if chosen in self._names:
-                raise Conflict(
-                    f'Conflict. The container name "/{chosen}" is already in use by container'
-                    f' "{self._names[chosen]}". You have to remove (or rename) that container to be'
-                    " able to reuse that name."
-                )
-            self._names[chosen] = container_id
-        return chosen
-
     def rename(self, ref: str, name: str) -> None:
         """Give a container another name."""
         container = self.find(ref)
-        if not name:
-            raise InvalidParameter("Neither old nor new names may be empty")
-        with container.lock:
-            old = container.name
-            chosen = self._take_name(container.id, name)
-            container.record["Name"] = chosen
-            container.save()
-            with self._lock:
-                self._names.pop(old, None)
+        old = self.roster.rename(container, name)
         self.lifecycle.tell(container, "rename", oldName=f"/{old}")
+
+    def update(self, ref: str, body: Body) -> Body:
+        """Other limits, or another restart policy, from now on."""
+        container = self.find(ref)
+        update(container, body)
+        self.lifecycle.tell(container, "update")
+        return {"Warnings": []}
 
     # %% Start, stop, kill, remove
     def start(self, ref: str) -> None:
@@ -201,9 +189,11 @@ class Engine:
         number = signal_number(signal or "SIGKILL")
         if not container.running:
             raise Conflict(f"cannot kill container: {ref}: container {container.id} is not running")
-        self.lifecycle.signal(container, number)
-        if number == 9:
-            self.lifecycle.wait_for_end(container, 10)
+        self.lifecycle.kill(container, number)
+
+    def pause(self, ref: str, frozen: bool) -> None:
+        """Stop its processes where they are, or let them go on."""
+        self.lifecycle.pause(self.find(ref), frozen)
 
     def remove(self, ref: str, *, force: bool, volumes: bool) -> None:
         """Remove it. ``volumes``: anonymous ones would go, too; there are none."""
@@ -233,8 +223,7 @@ class Engine:
     # %% Looking
     def list(self, *, all: bool, limit: int, filters: Filters, size: bool) -> Bodies:
         """The API's ``ContainerSummary`` of each, newest first."""
-        with self._lock:
-            everything = list(self._containers.values())
+        everything = self.roster.all()
         everything.sort(key=lambda one: one.record["Created"], reverse=True)
         hidden = not all and not limit and not {"status", "exited"} & set(filters)
         chosen = [
@@ -245,7 +234,9 @@ class Engine:
         result = []
         for one in chosen[: limit or None]:
             entry = views.summary(one, self.bridge)
-            result.append({**entry, **self._sizes(one)} if size else entry)
+            result.append(
+                {**entry, **looking.sizes(one, self.images, self.driver)} if size else entry
+            )
         return result
 
     def inspect(self, ref: str, size: bool = False) -> Body:
@@ -253,16 +244,7 @@ class Engine:
         container = self.find(ref)
         execs = self.execs.of(container)
         entry = views.inspect(container, self.bridge, execs, self.driver_name)
-        return {**entry, **self._sizes(container)} if size else entry
-
-    def _sizes(self, container: Container) -> Body:
-        image = self.images.get(container.record["Image"])
-        written = sum(
-            (container.directory / "rootfs").joinpath(change.path.lstrip("/")).lstat().st_size
-            for change in self.driver.changes(image.chains, container.directory)
-            if change.kind != "D" and container.running
-        )
-        return {"SizeRw": written, "SizeRootFs": written + image.size}
+        return {**entry, **looking.sizes(container, self.images, self.driver)} if size else entry
 
     @property
     def driver_name(self) -> str:
@@ -271,104 +253,32 @@ class Engine:
 
     def top(self, ref: str, ps_args: str) -> Body:
         """Its processes, by ps(1) of the host."""
-        import subprocess
-
-        container = self.find(ref)
-        container.must_run()
-        pids = cgroups.open(f"/minidock/{container.id}").everybody()
-        command = ["ps", *(ps_args or "-ef").split()]
-        found = subprocess.run(command, capture_output=True, text=True, check=False)
-        if found.returncode != 0:
-            raise InvalidParameter(f"ps: {found.stderr.strip() or 'failed'}")
-        head, *rows = found.stdout.splitlines()
-        titles = head.split()
-        if "PID" not in titles:
-            raise InvalidParameter("Couldn't find PID field in ps output")
-        column = titles.index("PID")
-        split = [row.split(None, len(titles) - 1) for row in rows]
-        ours = [row for row in split if int(row[column]) in pids]
-        return {"Titles": titles, "Processes": ours}
+        return looking.top(self.find(ref), ps_args)
 
     def changes(self, ref: str) -> Bodies:
         """What it has changed in its file system; not what the engine put there for it."""
-        container = self.find(ref)
-        image = self.images.get(container.record["Image"])
-        found = self.driver.changes(self.images.ensure_layers(image), container.directory)
-        kinds = {"C": 0, "A": 1, "D": 2}
-        ours = {"/etc/resolv.conf", "/etc/hosts", "/etc/hostname", "/sbin/docker-init"}
-        ours |= {mount["Target"] for mount in container.host_config["Mounts"]}
-        changed = [one for one in found if one.path not in ours]
-        needed = {one.path for one in changed if one.kind != "C"}
-        return [
-            {"Path": one.path, "Kind": kinds[one.kind]}
-            for one in changed
-            if one.kind != "C" or _is_file_or_parent(one.path, container, needed)
-        ]
+        return looking.changes(self.find(ref), self.images, self.driver)
+
+    def stats(self, ref: str) -> Body:
+        """The API's ``ContainerStatsResponse``, as things are now."""
+        return stats.sample(self.find(ref))
 
     # %% Streams
-    def logs(
-        self,
-        ref: str,
-        *,
-        follow: bool,
-        stdout: bool,
-        stderr: bool,
-        since: float,
-        until: float,
-        timestamps: bool,
-        tail: int | None,
-    ) -> tuple[bool, Iterator[bytes]]:
+    def logs(self, ref: str, selection: log_reader.Selection) -> tuple[bool, Iterator[bytes]]:
         """Whether it has a terminal, and its log in pieces (``b""`` now and then while following)."""
         container = self.find(ref)
-        if not (stdout or stderr):
+        if not (selection.stdout or selection.stderr):
             raise InvalidParameter("Bad parameters: you must choose at least one stream")
-        selection = log_reader.Selection(follow, stdout, stderr, since, until, timestamps, tail)
         return container.terminal, log_reader.read(container, selection)
 
     def tty(self, ref: str) -> bool:
         """Whether it has a terminal."""
         return self.find(ref).terminal
 
-    def attach(
-        self,
-        ref: str,
-        accept: Callable[[], tuple[socket.socket, bytes]],
-        *,
-        stdin: bool,
-        stdout: bool,
-        stderr: bool,
-        logs: bool,
-        stream: bool,
-    ) -> None:
-        """Hand a client over to the container's monitor, or keep it until the container starts.
-
-        ``accept`` tells the client that it is attached, and gives its connection
-        and what it has sent already. It is called under the container's lock: a
-        client that has been told may start the container at once, and must not
-        get in before we have noted it down.
-        """
+    def attach(self, ref: str, accept: Accept, wishes: Wishes) -> None:
+        """Hand a client over to the container's monitor, or keep it until the container starts."""
         container = self.find(ref)
-        with container.lock:
-            client, early = accept()
-            wants = {
-                "request": "attach",
-                "stdin": stdin and bool(container.config["OpenStdin"]),
-                "stdout": stdout,
-                "stderr": stderr,
-                "early": early.decode("latin-1"),
-            }
-            if logs:
-                selection = log_reader.Selection(stdout=stdout, stderr=stderr)
-                for piece in log_reader.read(container, selection):
-                    client.sendall(piece)
-            if stream and not container.running:
-                container.pending.append(Pending(wants, client))
-                return
-            try:
-                if stream:
-                    ask(container, wants, [client.fileno()])
-            finally:
-                client.close()
+        attach(container, accept, wishes)
         self.lifecycle.tell(container, "attach")
 
     def resize(self, ref: str, height: int, width: int) -> None:
@@ -417,9 +327,7 @@ class Engine:
 
     def used_by(self, image_id: str) -> Iterator[Container]:
         """The containers that were made from an image."""
-        with self._lock:
-            everything = [*self._containers.values()]
-        return (one for one in everything if one.record["Image"] == image_id)
+        return (one for one in self.roster.all() if one.record["Image"] == image_id)
 
     def remove_image(self, name: str, force: bool) -> Bodies:
         """Untag it, and remove what then has no name; refused while a container is made from it."""
@@ -444,7 +352,7 @@ class Engine:
                 "IPv4Address": f"{one.endpoint.address}/{one.endpoint.prefix_length}",
                 "IPv6Address": "",
             }
-            for one in list(self._containers.values())
+            for one in self.roster.all()
             if one.endpoint is not None
         }
         return [bridge, *(_pseudo_network(name) for name in ("host", "none"))]
@@ -460,8 +368,7 @@ class Engine:
         """The API's ``SystemInfo``."""
         from minidock.engine import system
 
-        with self._lock:
-            statuses = [one.status for one in self._containers.values()]
+        statuses = [one.status for one in self.roster.all()]
         return system.info(self.paths, self.driver_name, statuses, len(self.images.list()))
 
 
@@ -484,13 +391,6 @@ def _pseudo_network(name: str) -> Body:
         "Options": {},
         "Labels": {},
     }
-
-
-def _is_file_or_parent(path: str, container: Container, needed: set[str]) -> bool:
-    """A changed directory counts when something in it is new or gone, not for a mount point in it."""
-    if any(other.startswith(f"{path}/") for other in needed):
-        return True
-    return not os.path.isdir(f"{container.directory}/rootfs{path}") and path not in needed
 
 
 __all__ = ["Engine", "__version__"]

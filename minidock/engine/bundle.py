@@ -9,13 +9,14 @@ The traps are the defaults, which are half of what makes a container a
 container: which devices may be opened, what ``/dev/shm`` is, that ``/sys``
 is read-only, that pings work without root.
 
-**Interface:** :func:`specification`, :func:`process`.
+**Interface:** :func:`specification`, :func:`process`, :func:`limits`.
 
 **See:** OCI runtime specification, config.md and config-linux.md; moby
 ``oci/defaults.go``.
 """
 
 import os
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -218,7 +219,7 @@ def _devices(host: dict[str, Any]) -> tuple[oci.Device, ...]:
         try:
             status = os.stat(source)
         except OSError as error:
-            reason = error.strerror
+            reason = (error.strerror or "").lower()
             raise InvalidParameter(
                 f'error gathering device information while adding custom device "{source}": {reason}'
             ) from None
@@ -248,21 +249,18 @@ def _device_rules(host: dict[str, Any]) -> tuple[oci.DeviceRule, ...]:
 
 # %% Resources
 def _resources(host: dict[str, Any]) -> oci.Resources:
+    return replace(limits(host), devices=_device_rules(host))
+
+
+def limits(host: dict[str, Any]) -> oci.Resources:
     """The limits; absent where none was asked for, so that a missing controller does no harm."""
-    return oci.Resources(
-        devices=_device_rules(host),
-        memory=_memory(host),
-        cpu=_cpu(host),
-        pids=_pids(host),
-    )
+    return oci.Resources(memory=_memory(host), cpu=_cpu(host), pids=_pids(host))
 
 
 def _memory(host: dict[str, Any]) -> oci.Memory | None:
     limit, swap = host["Memory"], host["MemorySwap"]
     if not (limit or host["MemoryReservation"] or host["MemorySwappiness"] is not None):
         return None
-    if limit and not swap:
-        swap = 2 * limit  # Docker's default: as much swap as memory
     return oci.Memory(
         limit=limit or None,
         reservation=host["MemoryReservation"] or None,

@@ -8,9 +8,12 @@ before.
 
 The lifecycle is small enough to be a table::
 
-    created ──start──▶ running ──exit──▶ exited ──start──▶ running …
-       └────────────────┬───────────────────┘
-                      remove ──▶ (gone)
+                  ┌──pause──▶ paused ──unpause──┐
+    created ──start──▶ running ◀────────────────┘
+       │          │    │  ▲ └──exit──▶ exited ──start──▶ running …
+       │          │    └──┴─ restarting       │
+       └──────────┴──────────┬────────────────┘
+                           remove ──▶ (gone)
 
 The trap is time: between looking at a state and acting on it, the container
 may have died. So every verb holds the container's lock, and whoever waits
@@ -60,7 +63,6 @@ class Container:
     exits: int = 0
     removed: bool = False
     removing: bool = False
-    stop_asked: bool = False
 
     @property
     def id(self) -> str:
@@ -90,15 +92,20 @@ class Container:
     # %% Its state
     @property
     def status(self) -> str:
-        """``created``, ``running``, ``exited``, or ``removing``."""
+        """``created``, ``running``, ``paused``, ``restarting``, ``exited``, or ``removing``."""
         if self.removing:
             return "removing"
         return str(self.state.get("status", "created"))
 
     @property
     def running(self) -> bool:
-        """Whether its first process is alive."""
-        return self.state.get("status") == "running"
+        """Whether it is under way: paused, and between two runs, it counts as running, too."""
+        return self.state.get("status") in ("running", "paused", "restarting")
+
+    @property
+    def restart_policy(self) -> str:
+        """``no``, ``on-failure``, ``always`` or ``unless-stopped``."""
+        return str(self.record["HostConfig"]["RestartPolicy"].get("Name") or "no")
 
     @property
     def pid(self) -> int:
@@ -115,13 +122,23 @@ class Container:
         if not self.running:
             raise Conflict(f"container {self.id} is not running")
 
+    def must_go_on(self) -> None:
+        """The same for what needs a living process: neither paused nor between two runs."""
+        self.must_run()
+        if self.status == "paused":
+            raise Conflict(f"Container {self.name} is paused, unpause the container before exec")
+        if self.status == "restarting":
+            raise Conflict(
+                f"Container {self.id} is restarting, wait until the container is running"
+            )
+
     def as_state(self) -> dict[str, Any]:
         """The API's ``ContainerState``."""
         return {
             "Status": self.status,
             "Running": self.running,
-            "Paused": False,
-            "Restarting": False,
+            "Paused": self.status == "paused",
+            "Restarting": self.status == "restarting",
             "OOMKilled": bool(self.state.get("oom_killed")),
             "Dead": False,
             "Pid": self.pid,
@@ -153,12 +170,18 @@ class Container:
     def failed(self, code: int, error: str, **more: Any) -> None:
         """There is no monitor to say it: the start failed, or the monitor itself died."""
         state = {**self.state, "pid": 0, "exit_code": code, "error": error, **more}
-        if state.get("status") == "running":
+        if self.running:
             state |= {"status": "exited", "finished_at": now()}
         write_json(self.directory / STATE, state)
         self.became(state)
 
     # %% On disk
+    def stopped_by_hand(self, yes: bool) -> None:
+        """Note whether somebody has stopped it: ``unless-stopped`` is about that."""
+        if bool(self.record.get("StoppedByHand")) != yes and self.restart_policy != "no":
+            self.record["StoppedByHand"] = yes
+            self.save()
+
     def save(self) -> None:
         """Write ``container.json``."""
         write_json(self.directory / RECORD, self.record)

@@ -28,6 +28,7 @@ from minidock.engine import bundle
 from minidock.engine.container import Container
 from minidock.engine.lifecycle import Lifecycle
 from minidock.engine.monitors import ask
+from minidock.engine.request import merge_environment
 from minidock.errors import (
     CommandNotExecutable,
     CommandNotFound,
@@ -81,7 +82,7 @@ class Execs:
 
     def create(self, container: Container, body: Body) -> str:
         """Describe one; returns its id."""
-        container.must_run()
+        container.must_go_on()
         command = body.get("Cmd") or []
         if not command:
             raise InvalidParameter("No exec command specified")
@@ -106,7 +107,7 @@ class Execs:
         one = self.find(exec_id)
         if one.started:
             raise Conflict(f"exec command {exec_id} is already running or has ended")
-        one.container.must_run()
+        one.container.must_go_on()
         return one
 
     def start(self, exec_id: str, client: socket.socket | None, body: Body, early: bytes) -> None:
@@ -156,7 +157,7 @@ class Execs:
             "Tty": bool(asked.get("Tty")),
             "User": asked.get("User") or config["User"],
             "WorkingDir": asked.get("WorkingDir") or config["WorkingDir"],
-            "Env": [*config["Env"], *(asked.get("Env") or [])],
+            "Env": merge_environment(config["Env"], asked.get("Env") or []),
         }
         own = read_json(container.directory / "config.json")
         spec = decode(oci.Spec, own)
@@ -232,7 +233,7 @@ class Execs:
 def _status_of(error: Exception) -> int:
     if isinstance(error, CommandNotFound):
         return 127
-    return 126 if isinstance(error, CommandNotExecutable) else 128
+    return 126 if isinstance(error, (CommandNotExecutable, InvalidParameter)) else 128
 
 
 def _say(client: socket.socket, terminal: bool, text: str) -> None:

@@ -17,7 +17,6 @@ And a monitor that was killed cannot tell: its silence is the message.
 **See:** moby ``daemon/start.go``, ``daemon/delete.go``, ``daemon/monitor.go``.
 """
 
-import os
 import shutil
 import signal
 import socket
@@ -28,11 +27,12 @@ from pathlib import Path
 from threading import Thread
 from typing import Any
 
-from minidock import network, steps
+from minidock import steps
 from minidock.engine import bundle
+from minidock.engine.cables import Cables, bridged
 from minidock.engine.container import Container
 from minidock.engine.events import Events
-from minidock.engine.monitors import ask, hear_out, kill_cgroup
+from minidock.engine.monitors import MonitorGone, ask, hear_out, kill_cgroup
 from minidock.engine.signals import stop_signal
 from minidock.engine.watcher import Watcher
 from minidock.errors import (
@@ -40,11 +40,10 @@ from minidock.errors import (
     CommandNotFound,
     Conflict,
     NotModified,
-    Unavailable,
 )
 from minidock.images import Images
 from minidock.monitor import STATE
-from minidock.network import Endpoint, Network, PortMapping, names
+from minidock.network import Network
 from minidock.paths import Paths, read_json, write_json
 from minidock.runtime.sync import pair
 from minidock.spawner import Spawner
@@ -71,9 +70,9 @@ class Lifecycle:
         self.images = images
         self.bridge = bridge
         self.events = events
+        self.cables = Cables(bridge)
         self.spawner = Spawner()
         self.watcher = Watcher(self._heard, self._silent)
-        self._leaving: dict[str, Thread] = {}
 
     def tell(self, container: Container, action: str, **attributes: str) -> None:
         """Publish an event about ``container``."""
@@ -93,7 +92,7 @@ class Lifecycle:
                 raise NotModified(f"container {container.name} is already running")
             if container.removing or container.removed:
                 raise Conflict("container is marked for removal and cannot be started")
-            container.stop_asked = False
+            container.stopped_by_hand(False)
             try:
                 with steps.transaction():
                     self._acquire(container, others)
@@ -115,9 +114,9 @@ class Lifecycle:
         with steps.step("make sure the layers are there", call="stat(2)", chapter="images"):
             chains = self.images.ensure_layers(image)
         root = self.driver.mount(chains, container.directory)
-        ports = self._connect(container)
+        ports = self.cables.connect(container)
         namespaces = self._namespaces(container, others)
-        hostname = self._write_network_files(container)
+        hostname = self.cables.write_files(container, _joined(container, others))
         with steps.step("write the bundle", call="rename(2) config.json", chapter="run") as step:
             spec = bundle.specification(container, root, hostname, namespaces)
             write_json(container.directory / "config.json", encode(spec), durable=False)
@@ -144,56 +143,11 @@ class Lifecycle:
                 kinds[kind] = f"/proc/{other.pid}/ns/{file}"
             else:
                 kinds[kind] = ""
-        if _bridged(container):
+        if bridged(container):
             kinds["network"] = str(self.paths.netns / container.id)
         if host["NetworkMode"] == "host" and host["UTSMode"] == "":
             kinds["uts"] = ""
         return kinds
-
-    # %% Network
-    def _connect(self, container: Container) -> list[socket.socket]:
-        """Join the bridge, if it is to; returns the sockets that hold the published ports."""
-        if not _bridged(container):
-            return []
-        self.wait_for_cables(container.id)
-        ports, sockets = network.reserve(_port_mappings(container), container.name)
-        try:
-            self.bridge.ensure()
-            container.endpoint = self.bridge.connect(
-                container.id, container.config.get("MacAddress") or None, ports
-            )
-        except BaseException:
-            for held in sockets:
-                held.close()
-            raise
-        return sockets
-
-    def _write_network_files(self, container: Container) -> str:
-        """``/etc/resolv.conf``, ``/etc/hosts`` and ``/etc/hostname``; returns the host name."""
-        host, config = container.host_config, container.config
-        shared = host["NetworkMode"] == "host"
-        hostname = config["Hostname"] or (os.uname().nodename if shared else container.id[:12])
-        endpoint = container.endpoint
-        with steps.step(
-            "write resolv.conf, hosts and hostname", call="write(2)", chapter="network"
-        ):
-            texts = {
-                "hostname": hostname + "\n",
-                "hosts": Path("/etc/hosts").read_text()
-                if shared
-                else names.hosts(
-                    hostname,
-                    config["Domainname"],
-                    endpoint.address if endpoint else None,
-                    _extra_hosts(host, endpoint),
-                ),
-                "resolv.conf": Path("/etc/resolv.conf").read_text()
-                if shared
-                else names.resolv_conf(host["Dns"], host["DnsSearch"], host["DnsOptions"]),
-            }
-            for name, text in texts.items():
-                (container.directory / name).write_text(text)
-        return str(hostname)
 
     # %% The monitor
     def _spawn(self, container: Container, ports: list[socket.socket]) -> None:
@@ -230,13 +184,33 @@ class Lifecycle:
             Thread(target=self.ended, args=(container, event["exited"]), daemon=True).start()
         elif "exec_exited" in event:
             self.exec_ended(container, event["exec_exited"], event["exit_code"])
+        for status in ("restarting", "started", "paused", "running"):
+            if status in event:
+                self._changed(container, status, event[status])
+
+    def _changed(self, container: Container, status: str, state: dict[str, Any]) -> None:
+        """The monitor has paused it, or let it go on, or is starting it once more."""
+        was = container.status
+        container.became(state)
+        if status == "restarting":
+            self._tell_end(container, state)
+            container.ended()
+        elif status == "started":
+            self.tell(container, "start")
+        elif status != was:
+            self.tell(container, "pause" if status == "paused" else "unpause")
+
+    def _tell_end(self, container: Container, state: dict[str, Any]) -> None:
+        if state.get("oom_killed"):
+            self.tell(container, "oom")
+        self.tell(container, "die", exitCode=str(state.get("exit_code", 0)))
 
     def exec_ended(self, container: Container, exec_id: str, code: int) -> None:
         """An exec is over; whoever keeps the execs replaces this."""
 
-    def _silent(self, container: Container) -> None:
-        """The monitor is gone. If it has not said good-bye, it was killed."""
-        Thread(target=self.orphaned, args=(container,), daemon=True).start()
+    def _silent(self, container: Container, monitor: int) -> None:
+        """That monitor is gone. If it has not said good-bye, it was killed."""
+        Thread(target=self.orphaned, args=(container, monitor), daemon=True).start()
 
     def ended(self, container: Container, state: dict[str, Any]) -> None:
         """The container has ended as ``state`` says: give back what it held, then tell."""
@@ -244,18 +218,20 @@ class Lifecycle:
             if container.removed:
                 return
             self.release(container)
-            if state.get("oom_killed"):
-                self.tell(container, "oom")
-            self.tell(container, "die", exitCode=str(state.get("exit_code", 0)))
+            self._tell_end(container, state)
             container.became(state)
             if container.host_config["AutoRemove"]:
                 self.forget(container)
             container.ended()
 
-    def orphaned(self, container: Container) -> None:
+    def orphaned(self, container: Container, monitor: int) -> None:
         """A container whose monitor died has nobody to read its output: it is killed."""
         with container.lock:
             if container.removed or not container.running:
+                return
+            if (
+                container.state.get("monitor") != monitor
+            ):  # of an earlier run: another has taken over
                 return
             with suppress(FileNotFoundError, ValueError):
                 state = read_json(container.directory / STATE)
@@ -269,36 +245,9 @@ class Lifecycle:
     def release(self, container: Container) -> None:
         """Unmount, disconnect: all of it may have been done already."""
         self.driver.unmount(container.directory)
-        if _bridged(container):
-            self._disconnect(container)
+        if bridged(container):
+            self.cables.disconnect(container)
         container.endpoint = None
-
-    def _disconnect(self, container: Container) -> None:
-        """Pull the cable; nobody has to wait for it.
-
-        The kernel takes some ten milliseconds to be sure that no packet is on
-        its way to a device that goes (synchronize_rcu). The address stays
-        taken until then. Published ports are withdrawn at once: somebody may
-        want them.
-        """
-        if container.endpoint is None or container.endpoint.ports:
-            self.bridge.disconnect(container.id)
-            return
-
-        def leave() -> None:
-            self.bridge.disconnect(container.id)
-            self._leaving.pop(container.id, None)
-
-        thread = Thread(target=leave, daemon=True)
-        self._leaving[container.id] = thread
-        thread.start()
-
-    def wait_for_cables(self, container_id: str | None = None) -> None:
-        """Wait until that container, or everybody who is leaving, is off the network."""
-        for one in [container_id] if container_id else list(self._leaving):
-            thread = self._leaving.get(one)
-            if thread is not None:
-                thread.join()
 
     # %% Stop and kill
     def stop(self, container: Container, timeout: int | None, number: int | None) -> None:
@@ -308,19 +257,32 @@ class Lifecycle:
         if timeout is None:
             timeout = container.config.get("StopTimeout")
         patience = 10 if timeout is None else timeout
-        container.stop_asked = True
-        self.signal(container, number or stop_signal(container))
+        self.signal(container, number or stop_signal(container), last=True)
         if not self.wait_for_end(container, None if patience < 0 else patience):
-            self.signal(container, signal.SIGKILL)
+            self.signal(container, signal.SIGKILL, last=True)
             self.wait_for_end(container, None)
         self.tell(container, "stop")
 
-    def signal(self, container: Container, number: int) -> None:
-        """Send a signal to its first process, through the monitor, which alone is sure of the pid."""
+    def kill(self, container: Container, number: int) -> None:
+        """``docker kill``: what ends a container by its own rules is meant to end it for good."""
+        wanted = container.config.get("StopSignal")
+        last = not wanted or number in (signal.SIGKILL, stop_signal(container))
+        self.signal(container, number, last=last)
+        if number == signal.SIGKILL:
+            self.wait_for_end(container, 10)
+
+    def signal(self, container: Container, number: int, *, last: bool) -> None:
+        """Send a signal to its first process, through the monitor, which alone is sure of the pid.
+
+        ``last``: its restart policy does not count any more. Raises :class:`OSError` when the
+        kernel refuses; a container that has just ended is none of our worries.
+        """
+        if last:
+            container.stopped_by_hand(True)
         try:
-            ask(container, {"request": "kill", "signal": int(number)})
-        except (FileNotFoundError, ConnectionError, Unavailable):
-            return  # it has just ended
+            ask(container, {"request": "kill", "signal": int(number), "last": last})
+        except (FileNotFoundError, ConnectionError, MonitorGone):
+            return
         self.tell(container, "kill", signal=str(int(number)))
 
     def wait_for_end(self, container: Container, timeout: float | None) -> bool:
@@ -334,6 +296,21 @@ class Lifecycle:
                 container.changed.wait(left)
         return True
 
+    # %% Pause
+    def pause(self, container: Container, frozen: bool) -> None:
+        """Stop its processes where they are, or let them go on: the monitor does it, and writes it down."""
+        with container.lock:
+            if not container.running and frozen:
+                raise Conflict(f"Container {container.id} is not running")
+            if container.status == "restarting":
+                container.must_go_on()
+            if frozen and container.status == "paused":
+                raise Conflict(f"Container {container.id} is already paused")
+            if not frozen and container.status != "paused":
+                raise Conflict(f"Container {container.id} is not paused")
+            answer = ask(container, {"request": "pause", "frozen": frozen})
+            self._changed(container, "paused" if frozen else "running", answer["state"])
+
     # %% Remove
     def remove(self, container: Container, force: bool) -> None:
         """Remove it and what it wrote; a running one only by ``force``."""
@@ -343,7 +320,7 @@ class Lifecycle:
                     f'cannot remove container "/{container.name}": container is running: stop the'
                     " container before removing or force remove"
                 )
-            self.signal(container, signal.SIGKILL)
+            self.signal(container, signal.SIGKILL, last=True)
             self.wait_for_end(container, 30)
         with container.lock:
             if not container.removed:
@@ -365,41 +342,10 @@ class Lifecycle:
 
 
 # %% Small decisions
-def _bridged(container: Container) -> bool:
-    return container.host_config["NetworkMode"] in ("default", "bridge")
-
-
-def _port_mappings(container: Container) -> list[PortMapping]:
-    """``PortBindings``, and with ``-P`` a port of the kernel's choice for each exposed one."""
-    host = container.host_config
-    bindings = {key: list(value or []) for key, value in (host["PortBindings"] or {}).items()}
-    if host["PublishAllPorts"]:
-        for key in container.config.get("ExposedPorts") or {}:
-            bindings.setdefault(key, [{"HostIp": "", "HostPort": ""}])
-    mappings = []
-    for key, wanted in bindings.items():
-        port, _, protocol = key.partition("/")
-        for one in wanted:
-            mappings.append(
-                PortMapping(
-                    one.get("HostIp") or "0.0.0.0",  # noqa: S104 (what Docker does)
-                    int(one.get("HostPort") or 0),
-                    int(port),
-                    protocol or "tcp",
-                )
-            )
-    return mappings
-
-
-def _extra_hosts(host: dict[str, Any], endpoint: Endpoint | None) -> list[tuple[str, str]]:
-    """``--add-host NAME:ADDRESS``; ``host-gateway`` is the bridge's own address."""
-    pairs = []
-    for entry in host["ExtraHosts"]:
-        name, _, address = entry.partition(":")
-        if address == "host-gateway":
-            address = endpoint.gateway if endpoint else "127.0.0.1"
-        pairs.append((name, address))
-    return pairs
+def _joined(container: Container, others: Others) -> Container | None:
+    """The container whose network it joins, if any."""
+    kind, _, name = container.host_config["NetworkMode"].partition(":")
+    return others(name) if kind == "container" else None
 
 
 def _status_of(error: BaseException) -> int:

@@ -40,6 +40,7 @@ class Selection:
     until: float = 0.0
     timestamps: bool = False
     tail: int | None = None
+    details: bool = False
 
     def wants(self, line: Chunk) -> bool:
         """Whether ``line`` is of a stream and a time that were asked for."""
@@ -122,7 +123,7 @@ def _follow(container: Container, reader: Reader, lines: Lines) -> Iterator[Chun
 
 
 def _frame(line: Chunk, terminal: bool, selection: Selection) -> bytes:
-    data = line.data
+    data = b" " + line.data if selection.details else line.data  # there are none to show
     if selection.timestamps:
         data = f"{format_time(line.time)} ".encode() + data
     return data if terminal else struct.pack(">BxxxI", line.stream, len(data)) + data

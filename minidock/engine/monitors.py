@@ -1,6 +1,6 @@
 """Talking to a container's monitor.
 
-**Interface:** :func:`connect`, :func:`ask`, :func:`hear_out`, :func:`kill_cgroup`.
+**Interface:** :func:`connect`, :func:`ask`, :class:`MonitorGone`, :func:`hear_out`, :func:`kill_cgroup`.
 
 The traps. The path of a unix socket must fit into 108 bytes and a
 container's directory need not, so we go through ``/proc/self/fd``. And a
@@ -20,6 +20,10 @@ from minidock.engine.container import Container
 from minidock.errors import Unavailable
 from minidock.monitor import SOCKET
 from minidock.runtime.sync import Channel, rebuild
+
+
+class MonitorGone(Unavailable):
+    """The monitor ended before it answered: so has its container, or it will be found dead."""
 
 
 # %% A question and its answer
@@ -45,7 +49,7 @@ def ask(container: Container, request: dict[str, Any], fds: Sequence[int] = ()) 
         while True:
             answer, _ = channel.receive()
             if answer is None:
-                raise Unavailable(f"the monitor of container {container.name} has gone")
+                raise MonitorGone(f"the monitor of container {container.name} has gone")
             if "step" in answer:
                 steps.relay(answer["step"])
                 continue

@@ -11,7 +11,11 @@ to be found.
 The trap: what looks like rubbish may be somebody's work. Only names that
 this engine gives, below directories that are its own, are touched.
 
-**Interface:** :func:`recover`.
+Last, Docker's promise about restart policies: what was to run ``always`` is
+started again when the daemon comes (after a boot, say), and what is to run
+``unless-stopped``, unless somebody had stopped it.
+
+**Interface:** :func:`recover`, :func:`to_start_again`.
 """
 
 from collections.abc import Iterator
@@ -68,10 +72,23 @@ def _take_up(lifecycle: Lifecycle, container: Container) -> bool:
         answer, _ = channel.receive()
     except OSError:
         return False
-    if answer is None or answer["state"].get("status") != "running":
+    if answer is None or answer["state"].get("status") == "exited":
         channel.close()
         return False
     container.state = answer["state"]
     container.endpoint = lifecycle.bridge.endpoints().get(container.id)
     lifecycle.watcher.add(channel, container)
     return True
+
+
+# %% What is to run again
+def to_start_again(containers: list[Container]) -> Iterator[Container]:
+    """Those that do not run, have run, and whose restart policy wants them to."""
+    for container in containers:
+        if container.running or not container.state.get("started_at"):
+            continue
+        policy = container.restart_policy
+        by_hand = bool(container.record.get("StoppedByHand"))
+        failed = policy == "on-failure" and container.exit_code != 0 and not by_hand
+        if policy == "always" or (policy == "unless-stopped" and not by_hand) or failed:
+            yield container

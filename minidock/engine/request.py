@@ -14,17 +14,17 @@ worse than none.
 ``daemon/daemon_unix.go``, whose words the messages are.
 """
 
-import os
-import re
 from typing import Any
 
 from minidock import capabilities
+from minidock.engine.limits import UNKNOWN_LIMITS, check_resources, check_restart_policy
+from minidock.engine.mounts import mounts
+from minidock.engine.signals import signal_number
 from minidock.errors import InvalidParameter, NotSupported
 from minidock.images.image import Image, container_config
 
 Body = dict[str, Any]
 
-MINIMUM_MEMORY = 6 * 1024 * 1024
 DEFAULT_SHM = 64 * 1024 * 1024
 
 
@@ -37,14 +37,22 @@ def complete(body: Body, image: Image) -> tuple[Body, Body]:
     """
     given = {key: value for key, value in body.items() if key not in _NOT_CONFIG}
     config = _merge(given, image)
+    config |= _of_endpoint(body)
     host = {**_HOST_DEFAULTS, **_without_empty(body.get("HostConfig") or {})}
     _check_config(config)
     _check_supported(host)
-    _check_resources(host)
+    check_resources(host)
     _check_network(host)
     capabilities.select(host["CapAdd"], host["CapDrop"], host["Privileged"])
-    host["Mounts"] = _mounts(host)
+    host["Mounts"] = mounts(host)
+    for target in body.get("Volumes") or {}:
+        if target not in [mount["Target"] for mount in host["Mounts"]]:
+            raise NotSupported(
+                f"anonymous volumes are not supported by MiniDock: {target} (want /host:/target)"
+            )
     host["Binds"] = host["Binds"] or []
+    if host["Memory"] > 0 and not host["MemorySwap"]:
+        host["MemorySwap"] = 2 * host["Memory"]  # Docker's default: as much swap as memory
     if host["PidsLimit"] in (0, -1):
         host["PidsLimit"] = None
     if not host["LogConfig"].get("Type"):
@@ -102,7 +110,7 @@ def _merge(given: Body, image: Image) -> Body:
     for name in ("User", "WorkingDir", "StopSignal"):
         if not wanted.get(name) and ours.get(name):
             wanted[name] = ours[name]
-    wanted["Env"] = _merge_environment(ours.get("Env") or [], wanted["Env"])
+    wanted["Env"] = merge_environment(ours.get("Env") or [], wanted["Env"])
     wanted["Labels"] = {**(ours.get("Labels") or {}), **wanted["Labels"]}
     exposed = {**(ours.get("ExposedPorts") or {}), **(wanted.get("ExposedPorts") or {})}
     if exposed:
@@ -110,14 +118,14 @@ def _merge(given: Body, image: Image) -> Body:
     return wanted
 
 
-def _merge_environment(ours: list[str], given: list[str]) -> list[str]:
+def merge_environment(ours: list[str], given: list[str]) -> list[str]:
     """The image's variables, overridden; ``NAME`` without ``=`` takes one away."""
     merged = {entry.partition("=")[0]: entry for entry in (*ours, *given)}
     return [entry for entry in merged.values() if "=" in entry]
 
 
 # %% Checking it
-_HOSTNAME = re.compile(r"[a-zA-Z0-9]([a-zA-Z0-9_.-]*[a-zA-Z0-9])?\Z")
+LONGEST_HOSTNAME = 64  # the kernel's limit (uname(2)); what it is made of is nobody's business
 
 
 def _check_config(config: Body) -> None:
@@ -128,12 +136,34 @@ def _check_config(config: Body) -> None:
         raise InvalidParameter(
             f"the working directory '{directory}' is invalid, it needs to be an absolute path"
         )
+    if config.get("Healthcheck") and config["Healthcheck"].get("Test") not in (None, [], ["NONE"]):
+        raise NotSupported("--health-cmd is not supported by MiniDock")
     hostname = config["Hostname"]
-    if len(hostname) > 63 or (hostname and not _HOSTNAME.match(hostname)):
+    if len(hostname) > LONGEST_HOSTNAME:
         raise InvalidParameter(f"invalid hostname format: {hostname}")
+    if config.get("StopSignal"):
+        signal_number(config["StopSignal"])
     for entry in config["Env"]:
         if entry.startswith("=") or "\0" in entry:
             raise InvalidParameter(f"invalid environment variable: {entry!r}")
+
+
+def _of_endpoint(body: Body) -> Body:
+    """What a client says about its network in ``NetworkingConfig``: of the bridge, only a MAC address."""
+    found: Body = {}
+    endpoints = (body.get("NetworkingConfig") or {}).get("EndpointsConfig") or {}
+    for endpoint in endpoints.values():
+        addresses = (endpoint or {}).get("IPAMConfig") or {}
+        for key, flag in (("IPv4Address", "--ip"), ("IPv6Address", "--ip6")):
+            if addresses.get(key):
+                raise NotSupported(
+                    f"{flag} is not supported by MiniDock: the bridge gives out the addresses"
+                )
+        if addresses.get("LinkLocalIPs"):
+            raise NotSupported("--link-local-ip is not supported by MiniDock")
+        if (endpoint or {}).get("MacAddress"):
+            found["MacAddress"] = endpoint["MacAddress"]
+    return found
 
 
 # %% What the host is asked for
@@ -187,16 +217,14 @@ _HOST_DEFAULTS: Body = {
 _REFUSED = {
     "VolumesFrom": "--volumes-from",
     "Links": "--link",
-    "BlkioWeight": "--blkio-weight",
-    "BlkioDeviceReadBps": "--device-read-bps",
-    "BlkioDeviceWriteBps": "--device-write-bps",
+    **UNKNOWN_LIMITS,
     "DeviceRequests": "--gpus",
     "CgroupParent": "--cgroup-parent",
     "DeviceCgroupRules": "--device-cgroup-rule",
     "StorageOpt": "--storage-opt",
     "VolumeDriver": "--volume-driver",
-    "CpuRealtimePeriod": "--cpu-rt-period",
-    "CpuRealtimeRuntime": "--cpu-rt-runtime",
+    "Annotations": "--annotation",
+    "OomKillDisable": "--oom-kill-disable",
 }
 
 
@@ -208,9 +236,10 @@ def _check_supported(host: Body) -> None:
     for name, flag in _REFUSED.items():
         if host.get(name):
             raise NotSupported(f"{flag} is not supported by MiniDock")
-    policy = host["RestartPolicy"].get("Name") or "no"
-    if policy != "no":
-        raise NotSupported(f"restart policy {policy!r} is not supported by MiniDock (only 'no')")
+    if (host.get("Isolation") or "default") != "default":
+        raise InvalidParameter(f"invalid isolation '{host['Isolation']}' on linux")
+    _check_log(host["LogConfig"])
+    check_restart_policy(host["RestartPolicy"])
     if host["Runtime"] not in ("", "minidock"):
         raise InvalidParameter(f"unknown or invalid runtime name: {host['Runtime']}")
     for option in host["SecurityOpt"]:
@@ -230,46 +259,14 @@ def _check_supported(host: Body) -> None:
             raise InvalidParameter(f"invalid {mode[:3].upper()} mode: {value}")
 
 
-# %% Limits
-def _check_resources(host: Body) -> None:
-    """Docker's bounds, in Docker's words."""
-    memory, swap = host["Memory"], host["MemorySwap"]
-    if 0 < memory < MINIMUM_MEMORY:
-        raise InvalidParameter("Minimum memory limit allowed is 6MB")
-    if memory < 0:
-        raise InvalidParameter(f"invalid memory limit: {memory}")
-    if swap > 0 and not memory:
-        raise InvalidParameter("You should always set the Memory limit when using Memoryswap limit")
-    if 0 < swap < memory:
-        raise InvalidParameter("Minimum memoryswap limit should be larger than memory limit")
-    if memory and host["MemoryReservation"] > memory:
-        raise InvalidParameter("Minimum memory limit can not be less than memory reservation limit")
-    swappiness = host["MemorySwappiness"]
-    if swappiness is not None and not -1 <= swappiness <= 100:
+def _check_log(log: Body) -> None:
+    driver = log.get("Type") or "json-file"
+    if driver != "json-file":
         raise InvalidParameter(
-            f"Invalid value: {swappiness}, valid memory swappiness range is 0-100"
+            f"logger: no log driver named '{driver}' is registered (MiniDock has json-file)"
         )
-    cpus = os.cpu_count() or 1
-    if host["NanoCpus"] and not 10**7 <= host["NanoCpus"] <= cpus * 10**9:
-        raise InvalidParameter(
-            f"range of CPUs is from 0.01 to {cpus}.00, as there are only {cpus} CPUs available"
-        )
-    if host["NanoCpus"] and (host["CpuPeriod"] or host["CpuQuota"]):
-        raise InvalidParameter(
-            "Conflicting options: Nano CPUs and CPU Period/Quota cannot both be set"
-        )
-    if host["CpuPeriod"] and not 1000 <= host["CpuPeriod"] <= 1000000:
-        raise InvalidParameter(
-            "CPU cfs period can not be less than 1ms (i.e. 1000) or larger than 1s"
-        )
-    if host["CpuQuota"] > 0 and host["CpuQuota"] < 1000:
-        raise InvalidParameter("CPU cfs quota can not be less than 1ms (i.e. 1000)")
-    if not -1000 <= host["OomScoreAdj"] <= 1000:
-        raise InvalidParameter(
-            f"Invalid value {host['OomScoreAdj']}, range for oom score adj is [-1000, 1000]"
-        )
-    if host["ShmSize"] < 0:
-        raise InvalidParameter("SHM size can not be less than 0")
+    for option in log.get("Config") or {}:
+        raise NotSupported(f"--log-opt {option} is not supported by MiniDock")
 
 
 # %% The network
@@ -283,100 +280,3 @@ def _check_network(host: Body) -> None:
         host["PortBindings"] = {}  # as Docker: published ports are discarded in these modes
     if host["AutoRemove"] and (host["RestartPolicy"].get("Name") or "no") != "no":
         raise InvalidParameter("can't create 'AutoRemove' container with restart policy")
-
-
-# %% Mounts: -v, --mount and --tmpfs become one list
-def _mounts(host: Body) -> list[Body]:
-    """``Binds``, ``Mounts`` and ``Tmpfs`` as one list in the form of the API's ``Mounts``."""
-    mounts = [_bind(text) for text in host["Binds"] or []]
-    mounts += [_mount(entry) for entry in host["Mounts"] or []]
-    mounts += [
-        {"Type": "tmpfs", "Target": target, "Options": options}
-        for target, options in (host["Tmpfs"] or {}).items()
-    ]
-    seen: set[str] = set()
-    for mount in mounts:
-        target = os.path.normpath(mount["Target"])
-        if not target.startswith("/") or target == "/":
-            problem = "must be absolute" if target != "/" else "can't be '/'"
-            raise InvalidParameter(
-                f"invalid mount path: '{mount['Target']}': destination {problem}"
-            )
-        if target in seen:
-            raise InvalidParameter(f"Duplicate mount point: {target}")
-        seen.add(target)
-    return sorted(mounts, key=lambda mount: mount["Target"].count("/"))
-
-
-_BIND_MODES = {
-    "rw",
-    "ro",
-    "z",
-    "Z",
-    "rprivate",
-    "private",
-    "rslave",
-    "slave",
-    "rshared",
-    "shared",
-}
-
-
-def _bind(text: str) -> Body:
-    """``SOURCE:TARGET[:MODE]``; a source that is missing will be made, as Docker does for ``-v``."""
-    source, _, rest = text.partition(":")
-    target, _, mode = rest.partition(":")
-    if not target:
-        raise NotSupported(
-            f"anonymous volumes are not supported by MiniDock: {text} (want /host:/target)"
-        )
-    if not source.startswith("/"):
-        raise NotSupported(
-            f"named volumes are not supported by MiniDock: {text} (want /host:/target)"
-        )
-    words = [word for word in mode.split(",") if word]
-    for word in words:
-        if word not in _BIND_MODES:
-            raise InvalidParameter(f"invalid mode: {mode}")
-    propagation = next((word for word in words if word not in ("rw", "ro", "z", "Z")), "rprivate")
-    return {
-        "Type": "bind",
-        "Source": source,
-        "Target": target,
-        "ReadOnly": "ro" in words,
-        "Mode": mode,
-        "Create": True,
-        "Propagation": propagation,
-    }
-
-
-def _mount(entry: Body) -> Body:
-    """One of ``--mount``; here a missing source is an error, as Docker has it."""
-    kind, source = entry.get("Type"), entry.get("Source", "")
-    if not entry.get("Target"):
-        raise InvalidParameter(
-            f'invalid mount config for type "{kind}": field Target must not be empty'
-        )
-    if kind == "bind":
-        options = entry.get("BindOptions") or {}
-        create = bool(options.get("CreateMountpoint"))
-        if not create and not os.path.exists(source):
-            raise InvalidParameter(
-                f'invalid mount config for type "bind": bind source path does not exist: {source}'
-            )
-        return {
-            "Type": "bind",
-            "Source": source,
-            "Target": entry["Target"],
-            "ReadOnly": bool(entry.get("ReadOnly")),
-            "Create": create,
-            "Propagation": options.get("Propagation") or "rprivate",
-        }
-    if kind == "tmpfs":
-        options = entry.get("TmpfsOptions") or {}
-        words = [f"size={options['SizeBytes']}"] if options.get("SizeBytes") else []
-        words += [f"mode={options['Mode']:o}"] if options.get("Mode") else []
-        return {"Type": "tmpfs", "Target": entry["Target"], "Options": ",".join(words)}
-    raise NotSupported(
-        f"mounts of type {kind!r} are not supported by MiniDock (only bind and tmpfs)"
-    )

@@ -40,7 +40,7 @@ def inspect(container: Container, bridge: Network, execs: list[str], driver: str
         "HostsPath": str(directory / "hosts"),
         "LogPath": str(directory / "log"),
         "Name": f"/{container.name}",
-        "RestartCount": 0,
+        "RestartCount": int(container.state.get("restarts", 0)),
         "Driver": driver,
         "Platform": "linux",
         "MountLabel": "",
@@ -154,7 +154,7 @@ def summary(container: Container, bridge: Network) -> Body:
         "Names": [f"/{container.name}"],
         "Image": config["Image"],
         "ImageID": container.record["Image"],
-        "Command": " ".join(command),
+        "Command": " ".join(f"'{word}'" if " " in word else word for word in command),
         "Created": parse_time(container.record["Created"]) // 10**9,
         "Ports": _port_list(container),
         "Labels": config["Labels"],
@@ -170,8 +170,12 @@ def summary(container: Container, bridge: Network) -> Body:
 
 def status_text(container: Container) -> str:
     """``Up 3 minutes``, ``Exited (0) 2 hours ago``, ``Created``."""
+    if container.status == "restarting":
+        ago = human_duration(_age(container.state["finished_at"]))
+        return f"Restarting ({container.exit_code}) {ago} ago"
     if container.running:
-        return f"Up {human_duration(_age(container.state['started_at']))}"
+        paused = " (Paused)" if container.status == "paused" else ""
+        return f"Up {human_duration(_age(container.state['started_at']))}{paused}"
     if container.status == "exited":
         ago = human_duration(_age(container.state["finished_at"]))
         return f"Exited ({container.exit_code}) {ago} ago"
@@ -213,6 +217,7 @@ def matches(container: Container, filters: dict[str, list[str]], all_: list[Cont
     """Whether every filter has a value that fits. Raises for a filter nobody knows."""
     for name, values in filters.items():
         check = _FILTERS.get(name)
+        _check_filter(name, values)
         if check is None and name not in ("before", "since"):
             raise InvalidParameter(f"invalid filter '{name}'")
         if check is None:
@@ -224,6 +229,17 @@ def matches(container: Container, filters: dict[str, list[str]], all_: list[Cont
         if not fits:
             return False
     return True
+
+
+STATUSES = ("created", "running", "paused", "restarting", "removing", "exited", "dead")
+
+
+def _check_filter(name: str, values: list[str]) -> None:
+    for value in values:
+        if name == "status" and value not in STATUSES:
+            raise InvalidParameter(f"invalid filter 'status={value}'")
+        if name == "exited" and not value.lstrip("-").isdigit():
+            raise InvalidParameter(f'strconv.Atoi: parsing "{value}": invalid syntax')
 
 
 def _has_label(container: Container, wanted: str) -> bool:

@@ -4,7 +4,9 @@
 
 The trap: a selector must be changed by the thread that sleeps in it, or it
 may sleep on. epoll(7) is an exception that may be relied on: a descriptor
-added by another thread wakes the sleeper.
+added by another thread wakes the sleeper. The other trap: a monitor may hang
+up after the next run of its container has begun, with another monitor; so
+its process id is remembered with its channel.
 """
 
 import selectors
@@ -18,12 +20,12 @@ from minidock.runtime.sync import Channel
 
 # %% The watcher
 class Watcher:
-    """Calls ``heard(container, event)`` for each message, ``silent(container)`` at the end."""
+    """Calls ``heard(container, event)`` for each message, ``silent(container, monitor)`` at the end."""
 
     def __init__(
         self,
         heard: Callable[[Container, dict[str, Any]], object],
-        silent: Callable[[Container], object],
+        silent: Callable[[Container, int], object],
     ) -> None:
         self._heard = heard
         self._silent = silent
@@ -35,15 +37,16 @@ class Watcher:
 
     def add(self, channel: Channel, container: Container) -> None:
         """Listen to the monitor at the other end of ``channel``."""
-        self._selector.register(channel, selectors.EVENT_READ, (channel, container))
+        self._selector.register(
+            channel, selectors.EVENT_READ, (channel, container, container.state["monitor"])
+        )
 
     def _run(self) -> None:
         while True:
             for key, _ in self._selector.select():
-                channel, container = key.data
-                self._receive(channel, container)
+                self._receive(*key.data)
 
-    def _receive(self, channel: Channel, container: Container) -> None:
+    def _receive(self, channel: Channel, container: Container, monitor: int) -> None:
         try:
             event, _ = channel.receive()
         except OSError:
@@ -51,6 +54,6 @@ class Watcher:
         if event is None:
             self._selector.unregister(channel)
             channel.close()
-            self._silent(container)
+            self._silent(container, monitor)
         else:
             self._heard(container, event)

@@ -29,6 +29,7 @@ from minidock.images import load as loader
 from minidock.images.changes import apply
 from minidock.images.image import Image
 from minidock.images.layers import diff_id_of, keep_layer, temporary
+from minidock.images.leases import Leases
 from minidock.images.listing import Filters, select
 from minidock.images.store import Store, entry_of, reference_of
 from minidock.paths import Paths
@@ -48,11 +49,12 @@ class Images:
 
     def __init__(self, paths: Paths, driver: Driver) -> None:
         self.store = Store(paths.images)
+        self.leases = Leases(paths.images / "leases")
         self.driver = driver
         self._lock = RLock()
         self._manifests: dict[str, Image] = {}  # by the manifest's digest, without names
         self._known: dict[str, Image] = {}  # by id: several manifests may be of one image
-        self._names: dict[str, str] = {}
+        self._names: dict[str, str] = {}  # the manifests' digests
         self._stamp = (0, 0)
         self._adders = 0
         self._litter = False
@@ -79,7 +81,7 @@ class Images:
             image = known.get(image.id, image)
             known[image.id] = replace(image, references=(*image.references, *filter(None, [name])))
             if name:
-                names[name] = image.id
+                names[name] = digest
         self._manifests, self._known = manifests, known
         self._names, self._stamp = names, stamp
 
@@ -99,26 +101,42 @@ class Images:
     # %% Finding one
     def get(self, name: str) -> Image:
         """By name, by id, or by the beginning of an id. Raises :class:`NotFound` in Docker's words."""
-        with self._lock:
-            self._refresh()
-            found = self._by_name(name) or self._by_id(name)
+        found = self.find(name)
         if found is None:
             raise NotFound(f"No such image: {_shown(name)}")
         return found
 
+    def find(self, name: str) -> Image | None:
+        """The same, or None."""
+        with self._lock:
+            self._refresh()
+            return self._by_name(name) or self._by_id(name)
+
     def _by_name(self, name: str) -> Image | None:
+        """With the manifest that this name leads to. A tag beside a digest says nothing more."""
         try:
             wanted = reference.parse(name)
         except InvalidParameter:
             return None
-        known = self._known.get(self._names.get(str(wanted), ""))
-        if known is not None or not wanted.digest:
-            return known
-        for image in self._known.values():
-            names = {reference.parse(one).name for one in image.references}
-            if image.manifest_digest == wanted.digest and wanted.name in names:
-                return image
-        return None
+        full = f"{wanted.name}@{wanted.digest}" if wanted.digest else str(wanted)
+        packed = self._manifests.get(self._names.get(full, wanted.digest))
+        if packed is None:
+            return None
+        image = replace(packed, references=self._known[packed.id].references)
+        # By digest also where no registry has told it, if the repository is right.
+        known = full in image.references or wanted.name in image.repositories
+        return image if known else None
+
+    def named(self) -> "Sequence[tuple[str, Image]]":
+        """Every name, and the image with the manifest that it leads to; nameless ones are left out."""
+        with self._lock:
+            self._refresh()
+            return [(name, self._manifests[digest]) for name, digest in self._names.items()]
+
+    def whole(self, image: Image) -> bool:
+        """Whether all of it is here: configuration, blobs and layers."""
+        blobs = [image.id, *(layer.digest for layer in image.manifest.layers)]
+        return all(map(self.store.has, blobs)) and all(map(self.driver.has_layer, image.chains))
 
     def _by_id(self, name: str) -> Image | None:
         digits = name.removeprefix("sha256:")
@@ -217,7 +235,8 @@ class Images:
             shown = reference.parse(name).familiar
             with self._lock:
                 self._refresh()
-                before = self._names.get(name, loaded.id)
+                there = self._manifests.get(self._names.get(name, ""))
+                before = there.id if there else loaded.id
                 self.store.name(manifest, name)
             if before != loaded.id:
                 say(
@@ -287,12 +306,12 @@ class Images:
             image = self.get(name)
             by_name = self._by_name(name) is not None
             users = used_by(image.id)
-            if by_name and len(image.references) > 1:
-                return self._untag([str(reference.parse(name))])
+            if by_name and (names := image.losing(name)) != set(image.references):
+                return self._untag(sorted(names))
             short = users[0][:12] if users else ""
             if users and not force:
                 _refuse(name, image, short, by_name)
-            if not by_name and len(image.references) > 1 and not force:
+            if not by_name and not image.has_one_name and not force:
                 raise Conflict(
                     f"conflict: unable to delete {image.id[7:19]} (must be forced) - image is"
                     " referenced in multiple repositories"
@@ -310,7 +329,10 @@ class Images:
         return [{"Untagged": reference.parse(name).familiar} for name in names]
 
     def _delete(self, image: Image) -> "Sequence[Body]":
-        self.store.forget([key for key, one in self._manifests.items() if one.id == image.id])
+        ours = [key for key, one in self._manifests.items() if one.id == image.id]
+        self.store.forget(ours)
+        for key in ours:  # one that was cut off when it had its name already
+            self.leases.give_back(key)
         swept = self._sweep()
         gone = [chain for chain in reversed(image.chains) if chain in swept]
         return [{"Deleted": image.id}, *({"Deleted": chain} for chain in gone)]
@@ -332,12 +354,12 @@ class Images:
         unneeded = set(self.driver.layers()) - chains
         for chain in unneeded:
             self.driver.remove_layer(chain)
+        self.leases.sweep()
         return unneeded
 
     def _needed(self) -> tuple[set[str], set[str]]:
-        """The blobs and the layers of all images there are."""
-        blobs: set[str] = set()
-        chains: set[str] = set()
+        """The blobs and the layers of all images there are, and of those on their way."""
+        blobs, chains = self.leases.held()
         for image in self._manifests.values():
             blobs |= {image.manifest_digest, image.id}
             blobs |= {layer.digest for layer in image.manifest.layers}

@@ -58,9 +58,26 @@ class Image:
 
     @property
     def digests(self) -> list[str]:
-        """Names with the manifest's digest."""
-        names = {reference.parse(name).familiar_name for name in self.references}
-        return sorted(f"{name}@{self.manifest_digest}" for name in names)
+        """Names by digest: what registries are known to call it by, after a pull or a push."""
+        return sorted(reference.parse(name).familiar for name in self.references if "@" in name)
+
+    @property
+    def repositories(self) -> set[str]:
+        """Its names without tags and digests."""
+        return {reference.parse(name).name for name in self.references}
+
+    @property
+    def has_one_name(self) -> bool:
+        """At most one tag, in one repository: nobody else will miss it."""
+        return len(self.repositories) <= 1 and len(self.tags) <= 1
+
+    def losing(self, name: str) -> set[str]:
+        """What goes with ``name``: by the last tag of a repository all that it is called there."""
+        wanted = reference.parse(name)
+        full = f"{wanted.name}@{wanted.digest}" if wanted.digest else str(wanted)
+        there = [one for one in self.references if reference.parse(one).name == wanted.name]
+        others = [one for one in there if "@" not in one and one != full]
+        return {full} if others or wanted.digest else {full, *there}
 
     @property
     def created(self) -> int:

@@ -11,7 +11,7 @@ or xz, which ``docker load`` takes as well, is kept uncompressed, because no
 other tool would read it from our store. (Its ids do not change: they are
 made of the uncompressed digests.)
 
-**Interface:** :func:`keep_layer`, :func:`diff_id_of`, :func:`temporary`.
+**Interface:** :func:`keep_layer`, :func:`extract_layer`, :func:`diff_id_of`, :func:`temporary`.
 
 **See:** OCI image specification, layer.md ("Media Types"), config.md ("Layer
 DiffID").
@@ -74,6 +74,17 @@ def keep_layer(
         return Descriptor(oci.LAYER + plain.suffix, packed.digest, packed.size)
 
 
+def extract_layer(file: Any, diff_id: str, chain: str, parent: str | None, driver: Driver) -> None:
+    """Inflate, hash and extract what comes from ``file``, to its end, in one pass.
+
+    Raises :class:`HostileArchive` if it is damaged, or not the one with ``diff_id``.
+    """
+    with inflated(file) as plain:
+        _extract(_Hashed(plain, diff_id), chain, parent, driver)
+    while file.read(PIECE):  # what may follow the compressed data
+        pass
+
+
 def _extract(tar: "_Hashed", chain: str, parent: str | None, driver: Driver) -> None:
     """Make the tree here, while a thread inflates and hashes what comes next."""
     ahead = Ahead(tar)
@@ -108,7 +119,7 @@ class _Hashed:
         self._file = file
         self._expected = expected
         self._copy = copy
-        self._hash = hashlib.sha256()
+        self._hash = hashlib.new((expected or "sha256").partition(":")[0])
         self.size = 0
 
     def read(self, size: int = -1) -> bytes:
@@ -127,7 +138,7 @@ class _Hashed:
     @property
     def digest(self) -> str:
         """Of all that was read."""
-        return f"sha256:{self._hash.hexdigest()}"
+        return f"{self._hash.name}:{self._hash.hexdigest()}"
 
 
 @contextmanager

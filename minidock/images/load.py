@@ -25,13 +25,14 @@ import tarfile
 import tempfile
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from contextvars import copy_context
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO, cast
 
 from minidock import steps
-from minidock.errors import HostileArchive, InvalidParameter
+from minidock.errors import HostileArchive, InvalidParameter, MiniDockError
 from minidock.images.compression import inflated
 from minidock.images.layers import keep_layer
 from minidock.images.progress import Progress, Say
@@ -49,11 +50,15 @@ PIECE = 1 << 20
 # %% What an archive holds
 @dataclass(frozen=True, slots=True)
 class Found:
-    """One image of an archive: where its parts lie, and the names it is to have."""
+    """One image of an archive: where its parts lie, and the names it is to have.
+
+    ``manifest``: the bytes that the archive has for it, if it is an OCI layout.
+    """
 
     config: Path
     layers: list[Path]
     names: list[str]
+    manifest: bytes | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,10 +128,14 @@ def _within(top: Path, parent: Path, member: tarfile.TarInfo) -> Path:
 def _docker(top: Path) -> Iterator[Found]:
     """``manifest.json``: a list of images, by paths."""
     entries = entry_of((top / "manifest.json").read_bytes())
+    layout: dict[Path, bytes | None] = {}
+    with suppress(MiniDockError):  # newer archives are OCI layouts as well, and have the manifest
+        layout = {one.config: one.manifest for one in _oci(top)}
     for entry in _list(entries):
         names = [_full(tag) for tag in entry.get("RepoTags") or []]
         layers = [_file(top, path) for path in entry.get("Layers") or []]
-        yield Found(_file(top, entry["Config"]), layers, names)
+        config = _file(top, entry["Config"])
+        yield Found(config, layers, names, layout.get(config))
 
 
 # %% An OCI layout
@@ -141,18 +150,20 @@ def _oci(top: Path) -> Iterator[Found]:
             continue
         notes = entry.get("annotations") or {}
         name = notes.get("io.containerd.image.name") or notes.get(oci.REF_NAME)
-        manifest = decode(Manifest, found)
+        manifest = decode(Manifest, entry_of(found))
         yield Found(
             _blob(top, manifest.config.digest),
             [_blob(top, layer.digest) for layer in manifest.layers],
             [_full(name)] if name else [],
+            found,
         )
 
 
-def _manifest(top: Path, descriptor: Descriptor) -> dict[str, Any] | None:
-    value = entry_of(_blob(top, descriptor.digest).read_bytes())
+def _manifest(top: Path, descriptor: Descriptor) -> bytes | None:
+    data = _blob(top, descriptor.digest).read_bytes()
     if descriptor.media_type not in oci.INDEXES:
-        return dict(value)
+        return data
+    value = entry_of(data)
     for entry in _list(value.get("manifests")):
         inner = decode(Descriptor, entry)
         if inner.platform is None or inner.platform.get("architecture") == oci.architecture():
@@ -200,12 +211,20 @@ def _keep(found: Found, store: Store, driver: Driver, say: Say | None) -> Loaded
         )
     layers = _keep_layers(found, diff_ids, store, driver, say)
     config_descriptor = Descriptor(oci.CONFIG, store.write(data), len(data))
-    text = encode_manifest(Manifest(2, config_descriptor, tuple(layers), oci.MANIFEST))
+    text = _papers(found, Manifest(2, config_descriptor, tuple(layers), oci.MANIFEST))
+    kind = str(entry_of(text).get("mediaType") or oci.MANIFEST)
     return Loaded(
-        Descriptor(oci.MANIFEST, store.write(text), len(text)),
-        found.names,
-        config_descriptor.digest,
+        Descriptor(kind, store.write(text), len(text)), found.names, config_descriptor.digest
     )
+
+
+def _papers(found: Found, ours: Manifest) -> bytes:
+    """The archive's own manifest, byte by byte, so that its digest survives; ours if it fits not."""
+    if found.manifest is not None:
+        theirs = decode(Manifest, entry_of(found.manifest))
+        if [one.digest for one in theirs.layers] == [one.digest for one in ours.layers]:
+            return found.manifest
+    return encode_manifest(ours)
 
 
 def _keep_layers(

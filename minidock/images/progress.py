@@ -52,13 +52,13 @@ class Progress:
             {
                 "status": self._action,
                 "progressDetail": {"current": self._current, "total": self._total},
-                "progress": _bar(self._current, self._total),
+                "progress": bar(self._current, self._total),
                 "id": self._id,
             }
         )
 
 
-def _bar(current: int, total: int) -> str:
+def bar(current: int, total: int) -> str:
     """``[====>      ]  1.5MB/20MB``, as Docker draws it."""
     if total <= 0 or current > total:
         return f"{_size(current):>8}"

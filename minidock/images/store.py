@@ -1,6 +1,6 @@
 """The store: blobs by digest, and an index of names.
 
-It is an OCI image layout on disk: ``blobs/sha256/<digest>`` holds every
+It is an OCI image layout on disk: ``blobs/<algorithm>/<digest>`` holds every
 manifest, configuration and layer, ``index.json`` says which manifests have
 names, ``oci-layout`` that this is one. Other people's tools read it
 (``skopeo inspect oci:…``).
@@ -24,13 +24,15 @@ import shutil
 from collections.abc import Collection, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any, Protocol
 
 from minidock.errors import HostileArchive, NotFound
 from minidock.paths import read_json, write_json
 from minidock.spec.image import INDEX, REF_NAME, Descriptor
 
 PIECE = 1 << 20
+
+ALGORITHMS = {"sha256": 64, "sha512": 128}  # and how many digits they give
 
 
 # %% Blobs
@@ -39,9 +41,10 @@ class Store:
 
     def __init__(self, root: Path) -> None:
         self.root = root
-        self._blobs = root / "blobs" / "sha256"
-        self._blobs.mkdir(mode=0o700, parents=True, exist_ok=True)
-        for left in (*self._blobs.glob(".new-*"), *root.glob(".load-*")):
+        self._blobs = root / "blobs"
+        for algorithm in ALGORITHMS:
+            (self._blobs / algorithm).mkdir(mode=0o700, parents=True, exist_ok=True)
+        for left in (*self._blobs.glob("*/.new-*"), *root.glob(".load-*")):
             shutil.rmtree(left) if left.is_dir() else left.unlink()  # a daemon was killed at it
         if not (root / "oci-layout").exists():
             write_json(root / "oci-layout", {"imageLayoutVersion": "1.0.0"})
@@ -55,9 +58,10 @@ class Store:
     def path(self, digest: str) -> Path:
         """Where the blob ``digest`` is, or would be. Raises for what is no digest."""
         algorithm, _, value = digest.partition(":")
-        if algorithm != "sha256" or len(value) != 64 or not set(value) <= set("0123456789abcdef"):
+        digits = ALGORITHMS.get(algorithm)
+        if len(value) != digits or not set(value) <= set("0123456789abcdef"):
             raise HostileArchive(f"bad digest: {digest!r}")
-        return self._blobs / value
+        return self._blobs / algorithm / value
 
     def has(self, digest: str) -> bool:
         """Whether the blob is here."""
@@ -71,18 +75,19 @@ class Store:
             raise NotFound(f"no such blob: {digest}") from None
 
     # %% Writing a blob
-    def write(self, data: bytes) -> str:
+    def write(self, data: bytes, expected: str | None = None) -> str:
         """Keep ``data``; returns its digest."""
-        with self.writing() as blob:
+        with self.writing(expected) as blob:
             blob.write(data)
         return blob.digest
 
     @contextmanager
     def writing(self, expected: str | None = None) -> Iterator["Blob"]:
         """A blob to write to; it is kept when the block ends well and the digest is the expected one."""
-        new = self._blobs / f".new-{secrets.token_hex(6)}"
+        algorithm = (expected or "sha256").partition(":")[0]
+        new = self._blobs / algorithm / f".new-{secrets.token_hex(6)}"
         with open(new, "xb") as file:
-            blob = Blob(file)
+            blob = Blob(file, algorithm)
             try:
                 yield blob
                 file.flush()
@@ -105,7 +110,12 @@ class Store:
 
     def digests(self) -> list[str]:
         """All blobs."""
-        return [f"sha256:{entry.name}" for entry in os.scandir(self._blobs) if entry.name[0] != "."]
+        return [
+            f"{algorithm}:{entry.name}"
+            for algorithm in ALGORITHMS
+            for entry in os.scandir(self._blobs / algorithm)
+            if entry.name[0] != "."
+        ]
 
     # %% Names
     def manifests(self) -> list[dict[str, Any]]:
@@ -126,8 +136,8 @@ class Store:
             yield index["manifests"]
             write_json(self._index, index)
 
-    def name(self, descriptor: Descriptor, reference: str | None) -> None:
-        """Give a manifest the name ``reference``; without one just keep it.
+    def name(self, descriptor: Descriptor, *references: str | None) -> None:
+        """Give a manifest the names ``references``; without one (None) just keep it.
 
         Another that had the name loses it, but stays: somebody may use it by its id.
         """
@@ -136,14 +146,12 @@ class Store:
             "digest": descriptor.digest,
             "size": descriptor.size,
         }
-        if reference is not None:
-            entry["annotations"] = {REF_NAME: reference}
+        new = [{**entry, "annotations": {REF_NAME: one}} if one else entry for one in references]
         with self.changing() as manifests:
             others = [
-                _nameless(one) if reference and reference_of(one) == reference else one
-                for one in manifests
+                _nameless(one) if reference_of(one) in references else one for one in manifests
             ]
-            manifests[:] = _tidy([*others, entry])
+            manifests[:] = _tidy([*others, *new])
 
     def unname(self, references: Collection[str]) -> None:
         """Take names away; what has no other stays without."""
@@ -183,12 +191,19 @@ def _tidy(entries: list[dict[str, Any]]) -> list[dict[str, Any]]:
 
 
 # %% A blob being written
+class Writer(Protocol):
+    """What a blob is written to."""
+
+    def write(self, data: bytes, /) -> int:
+        """Append."""
+
+
 class Blob:
     """A file that is hashed while it is written."""
 
-    def __init__(self, file: BinaryIO) -> None:
+    def __init__(self, file: Writer, algorithm: str = "sha256") -> None:
         self._file = file
-        self._hash = hashlib.sha256()
+        self._hash = hashlib.new(algorithm)
         self.size = 0
 
     def write(self, data: bytes) -> int:
@@ -200,7 +215,7 @@ class Blob:
     @property
     def digest(self) -> str:
         """Of all that was written."""
-        return f"sha256:{self._hash.hexdigest()}"
+        return f"{self._hash.name}:{self._hash.hexdigest()}"
 
 
 def entry_of(data: bytes) -> Any:

@@ -31,16 +31,17 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from minidock import cgroups, steps
-from minidock.errors import InvalidParameter, MiniDockError, NotFound
+from minidock.errors import Conflict, InvalidParameter, MiniDockError, NotFound
 from minidock.monitor import starter
 from minidock.monitor.journal import STDERR, STDOUT, Writer
+from minidock.monitor.restart import Restarts
 from minidock.monitor.starter import SOCKET, STATE, Pipes, Request, record
 from minidock.monitor.streams import READ, Loop, Streams
+from minidock.monitor.task import Task
 from minidock.runtime.container import exit_status
 from minidock.runtime.execute import execute
 from minidock.runtime.sync import Channel, describe, pair
 from minidock.spec.timestamp import now
-from minidock.terminal import set_size
 
 __all__ = ["SOCKET", "STATE", "main"]
 
@@ -83,41 +84,6 @@ def _become_monitor(container_id: str) -> None:
     os.close(name)
 
 
-# %% One program that we are the parent of
-class Task:
-    """The container's first process, or one added by exec."""
-
-    def __init__(self, streams: Streams) -> None:
-        self.streams = streams
-        self.pid = 0
-        self.console: int | None = None
-        self.status: int | None = None
-        self.deadline = float("inf")
-        self.finish: Callable[[], None] = lambda: None
-
-    def connect(self, pid: int, ours: Sequence[int], terminal: bool, stdin: bool) -> None:
-        """It runs as ``pid``; ``ours`` are the terminal's master, or our ends of its pipes."""
-        self.pid = pid
-        if terminal:
-            (self.console,) = ours
-            self.streams.open({ours[0]: STDOUT}, ours[0] if stdin else None, terminal=True)
-        else:
-            sources = {ours[0]: STDOUT, ours[1]: STDERR}
-            self.streams.open(sources, ours[2] if stdin else None, terminal=False)
-
-    def resize(self, height: int, width: int) -> None:
-        """The client's window has another size."""
-        if self.console is not None and self.streams.open_sources:
-            set_size(self.console, height, width)
-
-    @property
-    def over(self) -> bool:
-        """It has died, and all that it wrote has been read (or we have waited long enough)."""
-        if self.status is None:
-            return False
-        return not self.streams.open_sources or time.monotonic() > self.deadline
-
-
 # %% The monitor
 class Monitor:
     """The state of one monitor: its container, its execs, who watches."""
@@ -127,6 +93,9 @@ class Monitor:
     ) -> None:
         listener, log, index, *streams = fds
         self.directory = directory
+        self.journal = Writer(log, index)
+        self.restarts = Restarts(*message["policy"])
+        self.again_at: float | None = None
         self.loop = Loop()
         self.listener = socket.socket(fileno=listener)
         self.watchers = [report]
@@ -134,10 +103,18 @@ class Monitor:
         self.execs: dict[str, Task] = {}
         self.state: dict[str, Any] = message["state"]
         self.cgroup = cgroups.open(message["cgroup"])
-        self.init = Task(Streams(self.loop, Writer(log, index), message["once"]))
-        self.init.connect(self.state["pid"], streams, message["terminal"], message["stdin"])
-        self.init.finish = self._container_is_over
-        self.tasks = {self.init.pid: self.init}
+        self.tasks: dict[int, Task] = {}
+        self.init = self._take_up(message, streams)
+
+    def _take_up(self, message: Request, streams: Sequence[int]) -> Task:
+        """The container's first process runs, as ``message`` of the starter says."""
+        self.state = message["state"]
+        self.begun = time.monotonic()
+        init = Task(Streams(self.loop, self.journal, message["once"]))
+        init.connect(self.state["pid"], streams, message["terminal"], message["stdin"])
+        init.finish = self._container_is_over
+        self.tasks[init.pid] = init
+        return init
 
     # %% Staying
     def stay(self) -> None:
@@ -146,14 +123,18 @@ class Monitor:
         signal.set_wakeup_fd(writes, warn_on_full_buffer=False)
         self.loop.watch(reads, READ, lambda _: os.read(reads, 4096))
         self.loop.watch(self.listener, READ, lambda _: self._accept())
-        while not self.state.get("finished_at"):
+        while self.state["status"] != "exited":
             self._reap()
             self._settle()
-            if not self.state.get("finished_at"):
+            if self.again_at is not None and time.monotonic() >= self.again_at:
+                self._start_again()
+            if self.state["status"] != "exited":
                 self.loop.turn(self._patience())
         self._say_goodbye()
 
     def _patience(self) -> float | None:
+        if self.again_at is not None:
+            return max(0.0, self.again_at - time.monotonic())
         waiting = any(task.status is not None for task in self.tasks.values())
         return 0.1 if waiting else None
 
@@ -182,30 +163,68 @@ class Monitor:
 
     # %% The end of the container
     def _container_is_over(self) -> None:
-        """First what cannot be told twice goes to disk, then everybody is told."""
+        """What came of it; then it is either started again after a while, or over for good."""
         out_of_memory = self.cgroup.oom_killed()
         self.cgroup.delete()
-        self._close_held()
+        status = self.init.status or 0
         self.state = {
             **self.state,
             "pid": 0,
-            "status": "exited",
-            "exit_code": self.init.status,
+            "exit_code": status,
             "oom_killed": out_of_memory,
             "finished_at": now(),
         }
+        delay = self.restarts.next_delay(status, time.monotonic() - self.begun)
+        if delay is None:
+            self._end()
+            return
+        self._became("restarting")
+        self.init.streams.finish()
+        self.again_at = time.monotonic() + delay
+
+    def _end(self, **more: Any) -> None:
+        """First what cannot be told twice goes to disk, then everybody is told."""
+        self.again_at = None
+        self._close_held()
+        # Before it is told: who hears it may start the container again, with a socket of that name.
+        Path(self.directory, SOCKET).unlink(missing_ok=True)
+        self._became("exited", **more)
+
+    def _became(self, status: str, **more: Any) -> None:
+        self.state = {**self.state, "status": status, **more}
         record(Path(self.directory), self.state)
-        self._tell({"exited": self.state})
+        self._tell({status: self.state})
 
     def _close_held(self) -> None:
         for fd in self.held:
             os.close(fd)
         self.held.clear()
 
+    # %% Starting it again
+    def _start_again(self) -> None:
+        """As at the first time, another process does it; the daemon need not be there."""
+        self.again_at = None
+        request = {"directory": self.directory, "trace": {}, "restarts": self.restarts.count}
+        report, their_report = pair()
+        ours, theirs = pair()
+        if os.fork() == 0:
+            starter.start(request, their_report, theirs)
+        their_report.close()
+        theirs.close()
+        message, streams = ours.receive()
+        if message is None:
+            failure, _ = report.receive()
+            self._end(error=(failure or {}).get("message", "the container could not be restarted"))
+        else:
+            self.init = self._take_up(message, streams)
+            self._tell({"started": self.state})
+        ours.close()
+        report.close()
+
+    # %% Good-bye
     def _say_goodbye(self) -> None:
         """Give clients the rest of the output; a client that does not take it is left behind."""
         self.loop.watch(self.listener, 0, lambda _: None)
-        Path(self.directory, SOCKET).unlink(missing_ok=True)
         everybody = [self.init, *self.execs.values()]
         for task in everybody:
             task.streams.finish()
@@ -248,14 +267,39 @@ class Monitor:
                 channel.send(event)
 
     def _watch(self, request: Request, fds: list[int], channel: Channel) -> dict[str, Any]:
-        """From now on send ``exited`` and ``exec_exited`` to this connection."""
+        """From now on send every change of the state, and ``exec_exited``, to this connection."""
         self.watchers.append(channel)
         return {"state": self.state}
 
     def _kill(self, request: Request, fds: list[int], channel: Channel) -> dict[str, Any]:
-        """Send a signal. Only we can be sure of the pid: it is ours until we have reaped it."""
+        """Send a signal. Only we can be sure of the pid: it is ours until we have reaped it.
+
+        ``last``: somebody wants the container to end, so it is not to be started again; and to hear
+        the signal it must be able to run.
+        """
+        last = bool(request.get("last"))
+        self.restarts.stopped |= last
         if self.init.status is None:
             os.kill(self.init.pid, request["signal"])
+        if last and self.state["status"] == "paused":
+            self.cgroup.freeze(False)
+            self._became("running")
+        if last and self.again_at is not None:
+            self._end()
+        return {"ok": True}
+
+    def _pause(self, request: Request, fds: list[int], channel: Channel) -> dict[str, Any]:
+        """Stop all its processes where they are, or let them go on."""
+        if self.init.status is not None:
+            raise Conflict("the container is not running")
+        frozen = bool(request["frozen"])
+        self.cgroup.freeze(frozen)
+        self._became("paused" if frozen else "running")
+        return {"state": self.state}
+
+    def _policy(self, request: Request, fds: list[int], channel: Channel) -> dict[str, Any]:
+        """Another restart policy; how often it has been restarted is not forgotten."""
+        self.restarts.policy, self.restarts.maximum = request["policy"]
         return {"ok": True}
 
     def _task(self, request: Request) -> Task:
@@ -325,6 +369,8 @@ class Monitor:
     REQUESTS: dict[str, Callable[..., dict[str, Any]]] = {  # noqa: RUF012
         "watch": _watch,
         "kill": _kill,
+        "pause": _pause,
+        "policy": _policy,
         "resize": _resize,
         "attach": _attach,
         "exec": _exec,

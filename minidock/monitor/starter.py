@@ -88,7 +88,7 @@ def start(request: Request, report: Channel, monitor: Channel) -> NoReturn:
             steps.adopt(request["trace"], lambda record: report.send({"step": record}), "monitor"),
             steps.transaction(),
         ):
-            message, fds = _start(Path(request["directory"]))
+            message, fds = _start(Path(request["directory"]), request.get("restarts", 0))
             monitor.send(message, fds)
     except BaseException as error:  # noqa: BLE001 (the daemon must hear of everything, even a bug)
         _tell(report, describe(error))
@@ -103,11 +103,14 @@ def _tell(report: Channel, message: dict[str, Any]) -> None:
         report.send(message)
 
 
-def _start(directory: Path) -> tuple[dict[str, Any], list[int]]:
-    """Everything up to the running program; returns what the monitor needs to know, and to hold."""
-    config = read_json(directory / "container.json")["Config"]
-    log, index = journal.open_files(directory)
-    listener = _listen(directory)
+def _start(directory: Path, restarts: int) -> tuple[dict[str, Any], list[int]]:
+    """Everything up to the running program; returns what the monitor needs to know, and to hold.
+
+    At a restart it has the log and its socket already, and only the streams are new.
+    """
+    known = read_json(directory / "container.json")
+    config, policy = known["Config"], known["HostConfig"]["RestartPolicy"]
+    keeps = [] if restarts else [_listen(directory).detach(), *journal.open_files(directory)]
     pipes = Pipes(bool(config.get("OpenStdin")), bool(config.get("Tty")))
     made = _create(directory, pipes.theirs)
     state = {
@@ -115,6 +118,7 @@ def _start(directory: Path) -> tuple[dict[str, Any], list[int]]:
         "monitor": os.getppid(),
         "started_at": now(),
         "status": "running",
+        "restarts": restarts,
     }
     record(directory, state)
     made.start()
@@ -125,8 +129,9 @@ def _start(directory: Path) -> tuple[dict[str, Any], list[int]]:
         "terminal": made.console is not None,
         "stdin": bool(config.get("OpenStdin")),
         "once": bool(config.get("StdinOnce")),
+        "policy": [policy.get("Name") or "no", policy.get("MaximumRetryCount") or 0],
     }
-    return message, [listener.detach(), log, index, *ours]
+    return message, [*keeps, *ours]
 
 
 def _create(directory: Path, stdio: Stdio) -> runtime.Container:
@@ -139,7 +144,7 @@ def _create(directory: Path, stdio: Stdio) -> runtime.Container:
 def record(directory: Path, state: dict[str, Any]) -> None:
     """Write ``state.json``. That something runs is nothing to keep through a power failure."""
     with steps.step("write down the state", call="rename(2) state.json", chapter="run") as step:
-        write_json(directory / STATE, state, durable=state["status"] != "running")
+        write_json(directory / STATE, state, durable=state["status"] == "exited")
         step.undo((directory / STATE).unlink, True)
 
 

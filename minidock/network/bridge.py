@@ -26,6 +26,7 @@ from typing import Any
 from minidock import steps
 from minidock.linux import netlink, syscalls
 from minidock.linux.netlink import Netlink
+from minidock.network import forwarding
 from minidock.network.addresses import Addresses, Endpoint, PortMapping
 from minidock.network.firewall import Firewall
 from minidock.paths import Paths
@@ -116,7 +117,7 @@ class Network:
             self._links.add_address(link.index, address)
         self._links.set_link(link.index, up=True, mtu=self._mtu)
         Path(f"/proc/sys/net/ipv4/conf/{self.bridge}/route_localnet").write_text("1")
-        Path("/proc/sys/net/ipv4/ip_forward").write_text("1")
+        forwarding.switch_on()
 
     # %% Connecting a container
     def connect(self, container_id: str, mac: str | None, ports: Sequence[PortMapping]) -> Endpoint:
@@ -197,6 +198,7 @@ class Network:
             self._firewall.close_foreign()
             self._firewall.remove()
             delete_link(self._links, self.bridge)
+            forwarding.give_back()
             self._ready = False
 
     # %% What clients see

@@ -114,7 +114,7 @@ def _become_program(spec: Process, stdio: Stdio, channel: Channel) -> NoReturn:
             process.take_terminal(slave, spec)
         else:
             process.take_stdio(stdio)
-        process.run(process.prepare(spec), spec)
+        process.run(process.prepare(spec, make_directory=False), spec)
     except BaseException as error:  # noqa: BLE001 (as above)
         channel.send(describe(error))
     finally:

@@ -102,12 +102,13 @@ def adjust_oom_score(score: int | None) -> None:
 PR_SET_NO_NEW_PRIVS = 38
 
 
-def become_process(process: Process) -> None:
+def become_process(process: Process, make_directory: bool = True) -> None:
     """Limits, ceiling, directory, user: everything about the process but its program."""
     adjust_oom_score(process.oom_score_adj)
     limit(process.rlimits)
     give_stdio_to(process.user.uid)
-    _make_directory(process.cwd)
+    if make_directory:
+        _make_directory(process.cwd)
     if process.capabilities is not None:
         capabilities.lower_the_ceiling(process.capabilities)
     if process.no_new_privileges:
@@ -133,7 +134,9 @@ def _change_directory(cwd: str) -> None:
     try:
         os.chdir(cwd)
     except OSError as error:
-        raise InvalidParameter(f'chdir to cwd ("{cwd}"): {error.strerror}') from None
+        raise InvalidParameter(
+            f'chdir to cwd ("{cwd}"): {(error.strerror or "").lower()}'
+        ) from None
     if not os.getcwd().startswith("/"):
         raise InvalidParameter(f"the working directory {cwd} is outside the container's root")
 
@@ -220,11 +223,14 @@ def path_of(process: Process) -> str:
     return ""
 
 
-def prepare(process: Process) -> str:
-    """Become what ``process`` says and find its program; returns its path."""
+def prepare(process: Process, make_directory: bool = True) -> str:
+    """Become what ``process`` says and find its program; returns its path.
+
+    ``make_directory``: a working directory that is missing is made (not so for an exec).
+    """
     if not process.args:
         raise InvalidParameter("no command specified")
-    become_process(process)
+    become_process(process, make_directory)
     with steps.step(
         "find the program", call="stat(2)", chapter="container", command=process.args[0]
     ):

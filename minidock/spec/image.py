@@ -41,7 +41,7 @@ REF_NAME = "org.opencontainers.image.ref.name"
 
 
 # %% Digests
-_DIGEST = re.compile(r"sha256:[0-9a-f]{64}")
+_DIGEST = re.compile(r"sha256:[0-9a-f]{64}|sha512:[0-9a-f]{128}")
 
 
 def check_digest(text: str) -> str:
@@ -51,7 +51,9 @@ def check_digest(text: str) -> str:
     one that reads ``sha256:/etc`` must go no further than this.
     """
     if not _DIGEST.fullmatch(text):
-        raise InvalidParameter(f"invalid digest {text!r}: expected sha256: and 64 hex digits")
+        raise InvalidParameter(
+            f"invalid digest {text!r}: expected sha256: and 64 hex digits (or sha512: and 128)"
+        )
     return text
 
 

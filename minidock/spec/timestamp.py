@@ -4,7 +4,8 @@ The trap: Python's datetime knows microseconds only, and Docker's clients
 compare these strings byte by byte (``docker logs --since``, the order of
 events), so the nanoseconds must not be lost on the way.
 
-**Interface:** :func:`now`, :func:`format_time`, :func:`parse_time`, :data:`ZERO`.
+**Interface:** :func:`now`, :func:`format_time`, :func:`parse_time`, :func:`parse_moment`,
+:data:`ZERO`.
 
 **See:** RFC 3339; Go's ``time.RFC3339Nano``.
 """
@@ -52,3 +53,24 @@ def _split_offset(text: str) -> tuple[str, int]:
     if sign not in "+-":
         raise ValueError(text)
     return text[:-6], int(f"{sign}1") * (int(hours) * 3600 + int(minutes) * 60)
+
+
+# %% What people type
+_UNITS = {"h": 3600.0, "m": 60.0, "s": 1.0, "ms": 1e-3, "us": 1e-6, "ns": 1e-9}
+
+
+def parse_moment(text: str) -> float:
+    """Seconds since 1970: from such a number, a date, or a length of time before now (``1h30m``).
+
+    A date without a zone is in the local one. Raises :class:`ValueError`.
+    """
+    if text.replace(".", "", 1).isdigit():
+        return float(text)
+    import re
+
+    lengths = re.findall(r"(\d+(?:\.\d+)?)(h|ms|us|ns|m|s)", text)
+    if lengths and "".join(number + unit for number, unit in lengths) == text:
+        return time.time() - sum(float(number) * _UNITS[unit] for number, unit in lengths)
+    from datetime import datetime
+
+    return datetime.fromisoformat(text.replace("Z", "+00:00")).timestamp()

@@ -79,14 +79,20 @@ def _name(number: int) -> str:
     return f"debian:bench-{number}"
 
 
-def _variants(archive: Path, count: int) -> list[Path]:
-    """Images like the one in ``archive``, each with a file more: every one must be extracted anew."""
+def rootfs(archive: Path) -> Path:
+    """The tar in the only layer of ``archive``."""
     plain = archive.with_suffix(".rootfs")
     with tarfile.open(archive) as source:
         largest = max(source, key=lambda member: member.size)
         layer = source.extractfile(largest)
         assert layer is not None
         plain.write_bytes(gzip.decompress(layer.read()))
+    return plain
+
+
+def _variants(archive: Path, count: int) -> list[Path]:
+    """Images like the one in ``archive``, each with a file more: every one must be extracted anew."""
+    plain = rootfs(archive)
     made = []
     for number in range(count):
         with tarfile.open(plain, "a") as target:

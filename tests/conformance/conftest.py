@@ -36,6 +36,7 @@ class Daemon:
             "MINIDOCK_BRIDGE": self.bridge,
             "MINIDOCK_SUBNET": f"10.{secrets.randbelow(100) + 100}.{secrets.randbelow(250)}.0/24",
             "MINIDOCK_FAULTS": "1",
+            "MINIDOCK_REGISTRY": "127.0.0.1:1",  # nobody: a name without a registry goes nowhere
         }
         self.process: subprocess.Popen[bytes] | None = None
 

@@ -1,15 +1,22 @@
-"""The leak check must find what it is for: each kind of leak is made, found, and taken away."""
+"""The leak check must find what it is for: each kind of leak is made, found, and taken away.
+
+It happens in a network namespace and a mount namespace of the test's own, because some tools
+leave something of theirs behind for good: ``ip netns`` the mount of ``/run/netns``, ``iptables``
+an nftables table.
+"""
 
 import os
 import secrets
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
+from minidock.linux import syscalls
+from minidock.linux.syscalls import Clone, Mount
 from tests import leaks
 
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="needs root")
@@ -49,8 +56,25 @@ LEAKS: dict[str, Leak] = {
 }
 
 
+@pytest.fixture
+def own_namespaces() -> Iterator[None]:
+    """This thread, and what it starts, where its mounts and its firewall are nobody else's."""
+    kinds = {"net": Clone.NEWNET, "mnt": Clone.NEWNS}
+    home = {kind: os.open(f"/proc/thread-self/ns/{kind}", os.O_RDONLY) for kind in kinds}
+    directory = os.getcwd()
+    syscalls.unshare(Clone.NEWNET | Clone.NEWNS)
+    try:
+        syscalls.mount("none", "/", flags=Mount.REC | Mount.PRIVATE)
+        yield
+    finally:
+        for kind, fd in home.items():
+            syscalls.setns(fd, kinds[kind])
+            os.close(fd)
+        os.chdir(directory)  # setns(2) has put us at the root
+
+
 @pytest.mark.parametrize("kind", LEAKS)
-def test_a_leak_is_found(kind: str) -> None:
+def test_a_leak_is_found(own_namespaces: None, kind: str) -> None:
     before = leaks.look()
     make, remove = LEAKS[kind]
     make()

@@ -1,8 +1,9 @@
 """The graders, graded: the stub fails, the engine passes, every wrong answer hears what is wrong with it."""
 
+import ast
 import os
 import re
-import shutil
+import tomllib
 from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -23,59 +24,72 @@ LABS = list(all_labs())
 # %% Wrong answers
 @dataclass(frozen=True, slots=True)
 class WrongAnswer:
-    """A file of labs/wrong/: which check fails, and what it says (a regular expression)."""
+    """A row of labs/wrong/: which check fails, and what it ``says`` (a regular expression)."""
 
-    path: Path
+    name: str
+    mistake: str
     check: str
-    expected: str
-
-    @classmethod
-    def read(cls, path: Path) -> "WrongAnswer":
-        text = path.read_text()
-        check, expected = re.search(r"# check: (.*)\n# expect: (.*)\n", text).groups()  # type: ignore[union-attr]
-        return cls(path, check, expected)
+    says: str
+    changes: tuple[tuple[str, str], ...] = ()
+    script: str = ""
 
 
-def wrong_answers(lab: str) -> list[WrongAnswer]:
+def wrong_answers(name: str) -> list[WrongAnswer]:
+    """Those in ``labs/wrong/<name>.toml``."""
+    with open(HERE / "wrong" / f"{name}.toml", "rb") as file:
+        rows = tomllib.load(file)["answer"]
+    return [
+        WrongAnswer(**{**row, "changes": tuple(map(tuple, row.get("changes", ())))}) for row in rows
+    ]
+
+
+def wrong_here(lab: str) -> list[WrongAnswer]:
     """Those for this host's version of cgroups, where it matters."""
-    folder = HERE / "wrong" / (f"cgroups-{cgroup_version()}" if lab == "cgroups" else lab)
-    return [WrongAnswer.read(path) for path in sorted(folder.iterdir())]
+    return wrong_answers(f"cgroups-{cgroup_version()}" if lab == "cgroups" else lab)
 
 
 WRONG = [
-    pytest.param(lab, wrong, id=f"{lab}-{wrong.path.stem}")
-    for lab in LABS
-    for wrong in wrong_answers(lab)
+    pytest.param(lab, wrong, id=f"{lab}-{wrong.name}") for lab in LABS for wrong in wrong_here(lab)
 ]
 
 
 # %% Making work copies, grading them
-def engine_sources(lab: Lab) -> dict[str, str]:
-    """The modules that the lab blanks, as the engine has them."""
-    return {blank.module: (ROOT / blank.module).read_text() for blank in lab.here()}
+def sources(lab: Lab, version: str) -> tuple[dict[str, str], dict[str, set[str]]]:
+    """The modules that the lab blanks on hosts of ``version``, as the engine has them, and the functions."""
+    texts: dict[str, str] = {}
+    names: dict[str, set[str]] = defaultdict(set)
+    for blank in lab.blanks:
+        if blank.only in ("", version):
+            texts[blank.module] = (ROOT / blank.module).read_text()
+            names[blank.module] |= set(blank.todos)
+    return texts, names
 
 
-def with_functions_of(sources: dict[str, str], other: str) -> dict[str, str]:
-    """``sources`` with the functions of ``other`` in them, each in the module that has one of its name."""
-    result = dict(sources)
-    for name in splice.functions(other):
-        homes = [path for path, source in result.items() if name in splice.functions(source)]
-        assert len(homes) == 1, f"{name} is in {homes}"
-        result[homes[0]] = splice.replace(result[homes[0]], other, [name])
-    return result
+def changed(lab: Lab, wrong: WrongAnswer, version: str) -> dict[str, str]:
+    """The modules with the wrong answer in them. Raises :class:`LookupError` where the engine has moved on."""
+    texts, names = sources(lab, version)
+    for old, new in wrong.changes:
+        homes = [
+            path
+            for path, text in texts.items()
+            if any(old in splice.text_of(text, name) + "\n" for name in names[path])
+        ]
+        if len(homes) != 1:
+            raise LookupError(f"{wrong.name}: {old!r} stands in {homes or 'no module'}")
+        texts[homes[0]] = splice.change(texts[homes[0]], names[homes[0]], old, new)
+    return texts
 
 
 def answer(lab: Lab, place: Path, wrong: WrongAnswer | None) -> None:
     """A work copy with the engine's own functions, or with a wrong answer."""
     place.mkdir()
     if not lab.blanks:
-        script = HERE / "solutions" / f"{lab.name}.sh" if wrong is None else wrong.path
-        shutil.copyfile(script, place / "repair.sh")
-        return
-    sources = engine_sources(lab)
-    if wrong is not None:
-        sources = with_functions_of(sources, wrong.path.read_text())
-    workcopy.shadow(place, sources)
+        solution = (HERE / "solutions" / f"{lab.name}.sh").read_text()
+        (place / "repair.sh").write_text(solution if wrong is None else wrong.script)
+    elif wrong is None:
+        workcopy.shadow(place, sources(lab, cgroup_version())[0])
+    else:
+        workcopy.shadow(place, changed(lab, wrong, cgroup_version()))
 
 
 @pytest.fixture(autouse=True)
@@ -100,15 +114,21 @@ def test_the_table_fits_the_engine() -> None:
     assert problems() == []
 
 
-@pytest.mark.parametrize("name", LABS)
-def test_every_lab_has_enough_wrong_answers(name: str) -> None:
-    checks = {check.name for check in all_labs()[name].checks}
-    wrong = wrong_answers(name)
-    assert len(wrong) >= 5
-    assert {one.check for one in wrong} <= checks
-    if name == "cgroups":
-        other = {"v1": "v2", "v2": "v1"}[cgroup_version()]
-        assert len(list((HERE / "wrong" / f"cgroups-{other}").iterdir())) >= 5
+@pytest.mark.parametrize("file", sorted(path.stem for path in (HERE / "wrong").glob("*.toml")))
+def test_wrong_answers_fit_the_engine_and_are_enough(file: str) -> None:
+    name, _, version = file.partition("-")
+    lab, wrong = all_labs()[name], wrong_answers(file)
+    assert len({one.name for one in wrong}) == len(wrong) >= 5
+    assert {one.check for one in wrong} <= {check.name for check in lab.checks}
+    for one in wrong:
+        assert bool(one.script) != bool(one.changes)
+        for text in changed(lab, one, version).values():
+            ast.parse(text)
+
+
+def test_every_lab_has_wrong_answers() -> None:
+    for name in LABS:
+        assert wrong_here(name)
 
 
 # %% The graders
@@ -153,11 +173,11 @@ def test_a_wrong_answer_hears_its_own_message(
     HEARD[name][wrong] = said(verdicts)
     assert [one.name for one in verdicts] == [wrong.check]
     assert not verdicts[0].passed
-    assert re.search(wrong.expected, said(verdicts)), said(verdicts)
+    assert re.search(wrong.says, said(verdicts)), said(verdicts)
     for other, text in HEARD[name].items():
         if other is not wrong:
-            assert not re.search(wrong.expected, text), f"{other.path.name} hears the same: {text}"
-            assert not re.search(other.expected, said(verdicts)), f"as {other.path.name}"
+            assert not re.search(wrong.says, text), f"{other.name} hears the same: {text}"
+            assert not re.search(other.says, said(verdicts)), f"as {other.name}"
 
 
 # %% The host

@@ -143,7 +143,8 @@ def _addresses(daemon: Daemon) -> list[str]:
 
 
 def _elements(daemon: Daemon) -> list[str]:
-    rules = subprocess.run(["nft", "list", "ruleset"], capture_output=True, text=True, check=False)
+    command = ["nft", "list", "table", "ip", daemon.bridge]  # the host may have other engines
+    rules = subprocess.run(command, capture_output=True, text=True, check=False)
     return [line for line in rules.stdout.splitlines() if "elements" in line and ": 10." in line]
 
 

@@ -15,7 +15,7 @@ import pytest
 from minidock import steps
 from minidock.errors import Conflict, Unavailable
 from minidock.linux import netlink, syscalls
-from minidock.network import Endpoint, Network, PortMapping, reserve
+from minidock.network import Endpoint, Network, PortMapping, make_netns, remove_netns, reserve
 from minidock.network.bridge import veth_name
 from minidock.paths import Paths
 from tests.speed import SLOWNESS
@@ -122,15 +122,17 @@ def test_published_port_answers_from_everywhere(network: Network) -> None:
     assert ask(endpoint.address, 80, network, other) == network.endpoints()[other].address
 
 
-def test_outside_sees_the_hosts_address(network: Network) -> None:
+def test_outside_sees_the_hosts_address(network: Network, tmp_path: Path) -> None:
     container, endpoint = web(network)
-    far = f"f{secrets.token_hex(3)}"
-    shell(f"ip netns add {far}")
+    far = tmp_path / "far"  # not `ip netns add`: it would leave the mount of /run/netns for good
+    make_netns(far)
+    there = f"nsenter --net={far} ip"
     try:
-        shell(f"ip link add out0 type veth peer name in0 netns {far} && ip link set out0 up")
-        shell(f"ip addr add 192.0.2.1/24 dev out0 && ip -n {far} addr add 192.0.2.2/24 dev in0")
-        shell(f"ip -n {far} link set in0 up")
-        fd = os.open(f"/run/netns/{far}", os.O_RDONLY)
+        shell("ip link add out0 type veth peer name in0 && ip link set out0 up")
+        fd = os.open(far, os.O_RDONLY)
+        shell(f"ip link set in0 netns /proc/{os.getpid()}/fd/{fd}")
+        shell(f"ip addr add 192.0.2.1/24 dev out0 && {there} addr add 192.0.2.2/24 dev in0")
+        shell(f"{there} link set in0 up")
         listener = netlink.in_namespace(fd, lambda: socket.create_server(("192.0.2.2", 99)))
         seen: list[str] = []
         thread = threading.Thread(target=lambda: seen.append(listener.accept()[1][0]))
@@ -146,7 +148,7 @@ def test_outside_sees_the_hosts_address(network: Network) -> None:
         os.close(inside)
         os.close(fd)
     finally:
-        shell(f"ip netns del {far}")
+        remove_netns(far)
 
 
 def test_disconnect_leaves_nothing(network: Network) -> None:
@@ -180,6 +182,28 @@ def test_crash_recovery(network: Network, tmp_path: Path) -> None:
     assert again.endpoints() == {kept: kept_endpoint}
     assert ask("127.0.0.1", kept_endpoint.ports[0].host_port)
     assert veth_name(lost) not in shell("ip -o link")
+
+
+def forwarding() -> str:
+    return Path("/proc/sys/net/ipv4/ip_forward").read_text().strip()
+
+
+def test_forwarding_is_given_back_by_the_last_who_needs_it(host: None, tmp_path: Path) -> None:
+    shell("echo 0 > /proc/sys/net/ipv4/ip_forward")
+    paths = Paths(tmp_path / "root", tmp_path / "run")
+    one, two = (Network(paths, f"t{secrets.token_hex(4)}", f"10.9.{n}.0/24") for n in (1, 2))
+    one.ensure()
+    two.ensure()
+    assert forwarding() == "1"
+    one.shutdown()
+    assert forwarding() == "1"  # the other still needs it
+    two.shutdown()
+    assert forwarding() == "0"
+    shell("echo 1 > /proc/sys/net/ipv4/ip_forward")
+    one._ready = False
+    one.ensure()
+    one.shutdown()
+    assert forwarding() == "1"  # it was on before us
 
 
 def test_small_subnet_is_exhausted(host: None, tmp_path: Path) -> None:

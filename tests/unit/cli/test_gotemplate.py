@@ -2,8 +2,7 @@
 
 import pytest
 
-from minidock.cli.gotemplate import Template
-from minidock.errors import InvalidParameter
+from minidock.cli.gotemplate import Template, TemplateError
 
 DATA = {
     "Name": "web",
@@ -49,5 +48,5 @@ def test_template(text: str, printed: str) -> None:
     "text", ["{{.Name", "{{end}}", "{{if .Name}}", "{{nope .Name}}", "{{.Name.X}}"]
 )
 def test_bad_template(text: str) -> None:
-    with pytest.raises(InvalidParameter):
+    with pytest.raises(TemplateError):
         Template(text).render(DATA)

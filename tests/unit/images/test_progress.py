@@ -31,4 +31,4 @@ def test_what_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
     [(1500, 0, "   1.5kB"), (3000, 2000, "     3kB"), (0, 5, "[>" + " " * 50 + "]       0B/5B")],
 )
 def test_bars(current: int, total: int, wanted: str) -> None:
-    assert progress._bar(current, total) == wanted
+    assert progress.bar(current, total) == wanted

@@ -63,10 +63,15 @@ def test_a_function_without_docstring_can_be_blanked() -> None:
         _ = namespace["Thing"]().size  # type: ignore[operator]
 
 
-def test_blanking_and_replacing_gives_the_original_back() -> None:
-    names = ["first", "Thing.size", "Thing.second"]
-    stub = splice.blank(SOURCE, dict.fromkeys(names, "x"))
-    assert splice.replace(stub, SOURCE, names) == SOURCE
+def test_a_change_touches_the_named_functions_only() -> None:
+    text = splice.change(SOURCE, ["first", "Thing.second"], "Told", "Said")
+    assert text.count("Said") == 2
+    assert splice.change(SOURCE, ["first"], "    # why\n", "") == SOURCE.replace("    # why\n", "")
+
+
+def test_a_change_of_what_is_not_there_is_an_error() -> None:
+    with pytest.raises(LookupError, match="no 'return a' in Thing.size"):
+        splice.change(SOURCE, ["Thing.size"], "return a", "return b")
 
 
 def test_an_unknown_function_is_an_error_that_names_those_there_are() -> None:
