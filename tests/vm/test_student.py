@@ -56,6 +56,16 @@ def test_docker_beside_minidock(guest: Ssh) -> None:
         )
 
 
+def test_the_book_is_shown(guest: Ssh) -> None:
+    """By the step that may take minutes, and is not part of a smoke test: what it would start is."""
+    if "built" in guest.run("test -e /vagrant/chapters/_build/html && echo built || true"):
+        assert "MiniDock" in guest.run("curl -sS http://127.0.0.1:8000/")
+    else:
+        assert guest.run("cd /vagrant && .venv/bin/sphinx-build --version").startswith(
+            "sphinx-build"
+        )
+
+
 # %% The tree
 def test_the_tree_is_there_without_what_is_the_hosts(guest: Ssh) -> None:
     names = set(guest.run("ls -A /vagrant").split())
@@ -77,7 +87,7 @@ def test_a_lab_is_graded_end_to_end(guest: Ssh) -> None:
     assert [name.partition("/minidock/")[2] for name in yours] == ["cgroups/v2.py"]
     failed = guest.run(f"{lab} check cgroups && echo passed || true")
     assert "FAIL" in failed and "is yours to write" in failed and "passed" not in failed
-    assert "hint" in guest.run(f"{lab} hint cgroups")
+    assert "hint" in guest.run(f"{lab} hint cgroups || true")
     for name in yours:
         engine = f"/vagrant/minidock/{name.partition('/minidock/')[2]}"
         guest.run(f"cp {engine} {name}")  # without sudo: the file is the student's

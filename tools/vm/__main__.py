@@ -94,7 +94,7 @@ def test(arguments: argparse.Namespace) -> int:
         way(arguments.by, wanted.accelerator == "kvm") as kind,
         machine(kind, path, wanted, attempts=2) as (one, ssh),
     ):
-        suite.prepare(ssh)
+        suite.prepare(one, ssh, whole=not arguments.smoke and not arguments.minutes)
         if not _outside(ssh, path):
             bad.append("tests of the machine, from outside (reports/vm-outside.xml)")
         for part in _parts(arguments):
@@ -155,6 +155,10 @@ def main(words: list[str]) -> int:
     one.set_defaults(command=costs)
     arguments = parser.parse_args(words)
     try:
+        if os.geteuid() != 0:
+            raise Failed(
+                "files with owners, networks: this needs root (sudo -E .venv/bin/nox -s …)"
+            )
         return int(arguments.command(arguments))
     except NotHere as error:
         say(f"NOT RUN, for want of something on this computer: {error}")

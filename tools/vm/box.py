@@ -49,8 +49,6 @@ def cached(fresh: bool = False) -> Path:
 
 def build(out: Path) -> None:
     """Make the box at ``out``, whole or not at all. Raises :class:`Failed`."""
-    if os.geteuid() != 0:
-        raise Failed("building a box needs root (the files in it have owners)")
     if platform.machine() != "x86_64":
         raise Failed("boxes are made for x86-64, on x86-64: the disk is started by a BIOS")
     with tempfile.TemporaryDirectory(prefix="minidock-box.", dir="/var/tmp") as name:

@@ -41,6 +41,9 @@ class Machine(Protocol):
     def up(self) -> Ssh:
         """Start it; returns when ssh answers. Raises :class:`Failed`."""
 
+    def provision(self, name: str) -> None:
+        """One step of ``tools/vm/provision``. Raises :class:`Failed`."""
+
     def console(self) -> str:
         """What the machine has printed on its serial console."""
 

@@ -13,8 +13,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from tools.vm import table
+from tools.vm.machine import Machine
 from tools.vm.recipe import TREE
-from tools.vm.shell import Failed, say
+from tools.vm.shell import say
 from tools.vm.ssh import Ssh
 
 REPORTS = TREE / "reports"
@@ -22,7 +23,7 @@ HOST, GUEST, REST = REPORTS / "host.xml", REPORTS / "vm.xml", REPORTS / "vm-rest
 TABLE = REPORTS / "skipped.md"
 
 # Each has a limit of its own, in seconds: what hangs is named, and the rest of the time is saved.
-PREPARING, SMOKE, FULL, GRACE = 300, 900, 3600, 300
+SMOKE, FULL, GRACE = 900, 3600, 300
 INTERRUPTED = 2  # pytest's status when a session is told to stop
 
 # What shows that the machine is well, whatever the host can do.
@@ -92,14 +93,18 @@ def forget() -> None:
         report.unlink(missing_ok=True)
 
 
-def prepare(ssh: Ssh) -> None:
-    """The tree as it is here now, and ``./setup`` as a student would run it."""
+STEPS = ("packages", "docker", "images", "doctor")
+
+
+def prepare(one: Machine, ssh: Ssh, whole: bool) -> None:
+    """The tree as it is here now, and the steps that a student's machine takes; all of them twice, if ``whole``."""
     ssh.send(TREE)
     for path in filter(None, os.environ.get("MINIDOCK_VM_SEND", "").split(":")):
         ssh.run(f"sudo install -d -o vagrant {path}")
         ssh.send(Path(path), path)
-    if ssh.show("cd /vagrant && sudo ./setup --lab", PREPARING) != 0:
-        raise Failed("./setup --lab failed in the machine")
+    for name in [*STEPS, "book", *STEPS, "book"] if whole else STEPS:
+        say(f"step {name}")
+        one.provision(name)
 
 
 def run_tests(ssh: Ssh, part: Part, accelerator: str) -> bool:

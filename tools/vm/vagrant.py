@@ -83,12 +83,12 @@ class VagrantMachine:
             raise Failed(f"vagrant is up, but ssh is not:\n{config.read_text()}")
         return ssh
 
-    def provision(self, *names: str) -> None:
-        """Run the Vagrantfile's steps ``names``."""
+    def provision(self, name: str) -> None:
+        """``vagrant provision --provision-with NAME``."""
         try:
-            self._vagrant.provision(provision_with=list(names))
+            self._vagrant.provision(provision_with=[name])
         except subprocess.CalledProcessError:
-            raise Failed(f"vagrant provision failed:\n{self._last_words()}") from None
+            raise Failed(f"vagrant provision {name} failed:\n{self._last_words()}") from None
 
     # %% Its directory
     def _make_pool(self) -> None:

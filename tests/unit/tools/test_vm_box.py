@@ -91,6 +91,10 @@ def test_a_computer_without_room_is_not_our_fault(
     monkeypatch.setattr(program, "ROOM_GIB", 10**6)
     with pytest.raises(NotHere, match="a machine needs"):
         program.check(Settings())
+    monkeypatch.setattr(program.os, "geteuid", lambda: 1000)
+    assert program.main(["box"]) == program.OURS
+    assert "needs root" in capsys.readouterr().err
+    monkeypatch.setattr(program.os, "geteuid", lambda: 0)
     assert program.main(["box"]) == program.THIS_COMPUTERS
     assert "NOT RUN" in capsys.readouterr().err
     monkeypatch.setattr(program, "ROOM_GIB", 0)
