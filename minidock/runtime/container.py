@@ -223,7 +223,7 @@ def _help(
 
 def _hear_helper(channel: Channel) -> int:
     """Steps, and then the pid of what it made."""
-    with steps.step("hear the pid", call="recvmsg(2)", chapter="namespaces") as step:
+    with steps.step("take charge of it", call="recvmsg(2)", chapter="namespaces") as step:
         while True:
             message, _ = channel.receive()
             if message is None:
