@@ -201,11 +201,11 @@ class Catalog:
         """Forget the blobs and layers that no image needs; returns the layers' chain ids.
 
         Some are of an image that was removed, some of a daemon that was
-        killed while it loaded. While one is being loaded, they wait for the
-        next time.
+        killed while it loaded. While one is being loaded, they wait for its end.
         """
         self._refresh()
         if self._adders:
+            self._litter = True
             return set()
         blobs, chains = self._needed()
         for digest in set(self.store.digests()) - blobs:

@@ -21,6 +21,7 @@ import pytest
 from tests.conformance.conftest import Daemon, archive
 from tests.conformance.test_images import dockerd
 from tests.integration.faults.test_every_step import call, revive, trace
+from tests.registries import ours
 
 __all__ = ["dockerd"]  # a fixture
 
@@ -389,6 +390,31 @@ def test_the_quota_of_a_daemon(tmp_path: Path) -> None:
         daemon.remove_everything()
         daemon.stop()
         shutil.rmtree(place)
+
+
+def test_a_pull_beyond_the_quota_leaves_nothing(tmp_path: Path) -> None:
+    """Neither partial blobs, nor a lease on what was finished: it would not fit tomorrow either."""
+    if shutil.which("skopeo") is None:
+        pytest.skip("needs skopeo")
+    place = Path(tempfile.mkdtemp(prefix="mdq"))
+    daemon = Daemon(place)
+    daemon.environment["MINIDOCK_STORE_QUOTA"] = "30M"
+    with ours(tmp_path) as registry:
+        name = f"{registry.address}/large:1"
+        source = f"oci-archive:{archive('debian:bookworm')}"
+        copy = ["skopeo", "copy", "--dest-tls-verify=false", source, f"docker://{name}"]
+        subprocess.run(copy, check=True, capture_output=True)
+        daemon.start()
+        try:
+            daemon.ok("load", "-i", str(archive("busybox")))
+            before = on_disk(daemon)
+            done = daemon.docker("pull", name)
+            assert (done.returncode, "quota of the image store" in done.stderr) == (1, True), done
+            assert on_disk(daemon) == before
+            assert list((place / "root/images/leases").iterdir()) == []
+        finally:
+            daemon.stop()
+            shutil.rmtree(place)
 
 
 def test_a_quota_that_is_none(tmp_path: Path) -> None:

@@ -209,6 +209,39 @@ def test_a_tree_that_somebody_changes(tmp_path: Path) -> None:
         thread.join()
 
 
+def test_a_tree_that_is_unmounted_meanwhile(images: Images, tmp_path: Path) -> None:
+    """A container that ends while it is exported: its root goes, lazily; the archive is whole."""
+    directory = tmp_path / "container"
+    directory.mkdir()
+    root = images.driver.mount(images.ensure_layers(images.get("base:1")), directory)
+    (root / "d").mkdir()
+    (root / "d/e").write_text("4")
+
+    def ending(
+        member: tarfile.TarInfo, status: os.stat_result, path: Path
+    ) -> list[tarfile.TarInfo]:
+        images.driver.unmount(directory)
+        return [member]
+
+    out = io.BytesIO()
+    pack(root, out, ending)
+    with tarfile.open(fileobj=io.BytesIO(out.getvalue())) as archive:
+        assert archive.getnames() == ["a", "b", "d", "d/e"]
+        content = archive.extractfile("d/e")
+        assert content is not None and content.read() == b"4"
+    images.driver.remove(directory)
+
+
+def test_what_is_removed_while_another_is_saved(images: Images, tmp_path: Path) -> None:
+    """It waits for the end of that, and then goes."""
+    load(images, saved(["other:1"], tar({"o": b"9"})))
+    (chain,) = images.get("other:1").chains
+    with images.adding():
+        images.remove("other:1", used_by=never)
+        assert images.driver.has_layer(chain)
+    assert not images.driver.has_layer(chain)
+
+
 def test_paths_that_are_left_out(tmp_path: Path) -> None:
     for name in ("a", "b", "c"):
         (tmp_path / name).touch()
