@@ -7,29 +7,33 @@ ones, ``setns(2)`` joins one that exists, and a file in ``/proc/<pid>/ns``
 (or a bind mount of it) names one and keeps it alive.
 
 The traps. A *pid* namespace holds the children of the process that asked
-for it, never that process itself. ``setns(2)`` to a user namespace is
-refused to a process with threads. And a user namespace is empty until
+for it, never that process itself; a *time* namespace likewise. Who joins a
+*user* namespace has every right in there and no way back, so joining is
+done by a helper that is thrown away. The right to join is asked of the user
+namespace that *owns* the other one: what the host owns must be joined
+before, what the container owns after. And a user namespace is empty until
 somebody outside writes its id maps: until then everybody in it is nobody.
 
-**Interface:** :data:`KINDS`, :func:`flags`, :func:`joined`,
-:func:`write_id_maps`, :func:`enter`, :func:`bring_loopback_up`.
+**Interface:** :data:`KINDS`, :func:`flags`, :func:`needs_helper`,
+:func:`join`, :func:`write_id_maps`, :func:`enter`,
+:func:`bring_loopback_up`.
 
-**See:** namespaces(7), user_namespaces(7), pid_namespaces(7), setns(2); OCI
-runtime specification, config-linux.md, "Namespaces".
+**See:** namespaces(7), user_namespaces(7), pid_namespaces(7),
+time_namespaces(7), setns(2); OCI runtime specification, config-linux.md,
+"Namespaces".
 """
 
 import os
 import socket
 import struct
-from collections.abc import Iterable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from minidock import steps
-from minidock.errors import InvalidParameter, NotSupported
-from minidock.linux.syscalls import Clone, setns
-from minidock.spec.runtime import IDMapping, Namespace
+from minidock.errors import InvalidParameter
+from minidock.linux.syscalls import Clone, setns, unshare
+from minidock.spec.runtime import IDMapping, Namespace, TimeOffset
 
 
 # %% The kinds of namespaces, as a table
@@ -72,16 +76,15 @@ def kind_of(namespace: Namespace) -> Kind:
 def flags(namespaces: Iterable[Namespace]) -> Clone:
     """The bits of those namespaces that are to be made (the ones without a path).
 
-    The cgroup namespace is left out: its root is the cgroup in which the
+    Two are left out. The cgroup namespace's root is the cgroup in which the
     process *is* when it asks, so the child joins its cgroup first and
-    unshares then.
+    unshares then. And clone(2) has no room for the bit of the time
+    namespace, which must have its offsets before anybody is in it.
     """
     result = Clone(0)
     for namespace in namespaces:
         kind = kind_of(namespace)
-        if kind.name == "time":
-            raise NotSupported("linux.namespaces: time namespaces are not supported by MiniDock")
-        if not namespace.path and kind.name != "cgroup":
+        if not namespace.path and kind.name not in ("cgroup", "time"):
             result |= kind.flag
     return result
 
@@ -91,69 +94,114 @@ def has_new(namespaces: Iterable[Namespace], name: str) -> bool:
     return any(entry.type == name and not entry.path for entry in namespaces)
 
 
-# %% Existing namespaces: a visit
-@contextmanager
-def joined(namespaces: Sequence[Namespace]) -> Iterator[None]:
-    """Be in the namespaces that have a path during this block, so that a child is born there.
+def has(namespaces: Iterable[Namespace], name: str) -> bool:
+    """Whether the container is in a namespace of the kind ``name`` other than the caller's."""
+    return any(entry.type == name for entry in namespaces)
 
-    The caller comes back to its own afterwards. For the pid namespace the
-    kernel does what we want without a visit: setns(2) changes only where
-    *children* are born.
+
+def needs_helper(namespaces: Iterable[Namespace]) -> bool:
+    """Whether the child cannot simply be cloned: it is to be born in namespaces that exist."""
+    return any(entry.path or entry.type == "time" for entry in namespaces)
+
+
+# %% Existing namespaces: joining them
+def join(namespaces: Sequence[Namespace]) -> None:
+    """Move this process into the namespaces that have a path; there is no way back.
+
+    All files are opened first: after the mount namespace is joined, the
+    paths mean something else.
     """
-    with ExitStack() as way_back:
-        for namespace in namespaces:
-            if not namespace.path:
-                continue
+    wanted = []
+    for namespace in namespaces:
+        if namespace.path:
             kind = kind_of(namespace)
-            name = "pid_for_children" if kind.name == "pid" else kind.file
-            home = os.open(f"/proc/self/ns/{name}", os.O_RDONLY | os.O_CLOEXEC)
-            way_back.callback(os.close, home)
-            with steps.step(
-                f"join the {kind.name} namespace",
-                call="setns(2)",
-                chapter="namespaces",
-                path=namespace.path,
-            ):
-                _setns_path(namespace.path, kind)
-            way_back.callback(setns, home, kind.flag)
-        yield
+            wanted.append((kind, _open(namespace.path, kind)))
+
+    def enter_one(kind: Kind) -> None:
+        setns(dict(wanted)[kind], kind.flag)
+
+    _one_by_one([kind for kind, _ in wanted], enter_one)
+    for _, fd in wanted:
+        os.close(fd)
 
 
-def _setns_path(path: str, kind: Kind) -> None:
+def _open(path: str, kind: Kind) -> int:
     try:
-        fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+        return os.open(path, os.O_RDONLY | os.O_CLOEXEC)
     except FileNotFoundError:
         raise InvalidParameter(f"no {kind.name} namespace at {path}") from None
+
+
+def _one_by_one(kinds: Sequence[Kind], enter_one: Callable[[Kind], None]) -> None:
+    """First with the rights we have, then those that were refused with the user namespace's."""
+    refused = []
+    for kind in kinds:
+        if kind.name != "user":
+            try:
+                _step(kind, enter_one)
+            except PermissionError:
+                refused.append(kind)
+    if BY_NAME["user"] in kinds:
+        _step(BY_NAME["user"], enter_one)
+    for kind in refused:
+        _step(kind, enter_one)
+
+
+def _step(kind: Kind, enter_one: Callable[[Kind], None]) -> None:
+    with steps.step(f"join the {kind.name} namespace", call="setns(2)", chapter="namespaces"):
+        enter_one(kind)
+
+
+# %% Time: clocks with an offset
+def make_time_namespace(offsets: Mapping[str, TimeOffset]) -> None:
+    """A time namespace for the children of this process: ``boottime`` and ``monotonic`` moved.
+
+    The offsets can be written only while nobody is in it.
+    """
+    with steps.step("make a time namespace", call="unshare(2) CLONE_NEWTIME", chapter="namespaces"):
+        unshare(Clone.NEWTIME)
+        lines = [f"{name} {one.secs} {one.nanosecs}\n" for name, one in offsets.items()]
+        if lines:
+            _write("/proc/self/timens_offsets", "".join(lines))
+
+
+def _write(path: str, text: str) -> None:
+    """All in one write(2), as these files want it."""
     try:
-        setns(fd, kind.flag)
-    finally:
-        os.close(fd)
+        Path(path).write_text(text)
+    except OSError as error:
+        raise OSError(error.errno, f"write(2) {text!r} to {path}: {error.strerror}") from None
 
 
 # %% User namespaces: who is who
 def write_id_maps(pid: int, uids: Sequence[IDMapping], gids: Sequence[IDMapping]) -> None:
     """Tell the kernel which ids of the host the ids in the user namespace of ``pid`` are.
 
-    One write per file, and only one ever: the kernel refuses a second.
+    One write per file, and only one ever: the kernel refuses a second. Who
+    has no rights over the host's ids may map just its own, and must first
+    give up setgroups(2): to leave a group could *add* rights (a file that
+    everybody but the group may read).
     """
     with steps.step("map user and group ids", call="/proc/<pid>/uid_map", chapter="namespaces"):
+        if os.geteuid() != 0:
+            _write(f"/proc/{pid}/setgroups", "deny")
         for name, maps in (("uid_map", uids), ("gid_map", gids)):
             lines = [f"{one.container_id} {one.host_id} {one.size}\n" for one in maps]
-            Path(f"/proc/{pid}/{name}").write_text("".join(lines))
+            _write(f"/proc/{pid}/{name}", "".join(lines))
 
 
 # %% Entering a running container
 def enter(pid: int) -> None:
     """Move this process into all the namespaces of ``pid`` that are not its own already.
 
-    Its user namespace comes first, as it grants the right to the others;
-    joining the one we are in is an error (EINVAL), so equal ones are left
-    out. The pid namespace takes effect for the next child.
+    Joining the user namespace that we are in is an error (EINVAL), so equal
+    ones are left out. The pid namespace takes effect for the next child. One
+    call does it, unless somebody else than the container owns one of them.
     """
+    foreign = [kind for kind in KINDS if _identity(pid, kind) != _identity("self", kind)]
     wanted = Clone(0)
-    for kind in KINDS:
-        if kind.name != "time" and _identity(pid, kind) != _identity("self", kind):
-            wanted |= kind.flag
+    for kind in foreign:
+        wanted |= kind.flag
     if not wanted:
         return
     with steps.step(
@@ -165,13 +213,17 @@ def enter(pid: int) -> None:
         pidfd = os.pidfd_open(pid)
         try:
             setns(pidfd, wanted)
+        except PermissionError:
+            _one_by_one(foreign, lambda kind: setns(pidfd, kind.flag))
         finally:
             os.close(pidfd)
 
 
 def _identity(pid: int | str, kind: Kind) -> str:
-    name = "pid_for_children" if kind.name == "pid" and pid == "self" else kind.file
-    return os.readlink(f"/proc/{pid}/ns/{name}").partition(":")[2]
+    try:
+        return os.readlink(f"/proc/{pid}/ns/{kind.file}").partition(":")[2]
+    except FileNotFoundError:  # a kernel without this kind (time: before Linux 5.6)
+        return ""
 
 
 # %% A network namespace begins with its loopback down

@@ -2,7 +2,7 @@
 
 import os
 
-from labs.bench import Bench, Box, Wrong, expect
+from labs.bench import Bench, Box, expect
 
 NEW = {"mount": "NEWNS", "pid": "NEWPID", "network": "NEWNET", "ipc": "NEWIPC", "uts": "NEWUTS"}
 FILES = ("mnt", "pid", "net", "ipc", "uts", "cgroup")
@@ -33,19 +33,12 @@ def bits(bench: Bench) -> None:
         "no CLONE_NEWCGROUP: its root would be the cgroup of the engine, in which the child still is",
         f"flags() says {got!r}",
     )
-    _refuses_time()
-
-
-def _refuses_time() -> None:
-    from minidock.errors import NotSupported
-    from minidock.namespaces import flags
-    from minidock.spec.runtime import Namespace
-
-    try:
-        got = flags([Namespace("time")])
-    except NotSupported:
-        return
-    raise Wrong("a time namespace to be refused with NotSupported", f"flags() says {got!r}")
+    got = Clone(flags([Namespace("time")]))
+    expect(
+        Clone.NEWTIME not in got,
+        "no CLONE_NEWTIME: clone(2) has no room for it, and its offsets must be written first",
+        f"flags() says {got!r}",
+    )
 
 
 def existing(bench: Bench) -> None:

@@ -104,7 +104,7 @@ def slave(bench: Bench) -> None:
 # %% What is hidden
 def readonly(bench: Bench) -> None:
     """/proc/sys and its like can only be read."""
-    from minidock.rootfs import READONLY_PATHS
+    from minidock.rootfs.hiding import READONLY_PATHS
 
     box = bench.box()
     for path in filter(os.path.exists, READONLY_PATHS):
@@ -112,7 +112,7 @@ def readonly(bench: Bench) -> None:
         expect(
             bool(flags & os.ST_RDONLY),
             f"{path} to be read-only",
-            "statvfs(2) says that it can be written: a bind mount takes no flags until it is remounted",
+            "statvfs(2) says that it can be written: the mount over it was not made read-only",
         )
         lost = [
             name for name in ("NOSUID", "NODEV", "NOEXEC") if not flags & getattr(os, f"ST_{name}")
@@ -126,7 +126,7 @@ def _flags(box: Box, path: str) -> int:
 
 def masked(bench: Bench) -> None:
     """/proc/kcore and its like tell nothing."""
-    from minidock.rootfs import MASKED_PATHS
+    from minidock.rootfs.hiding import MASKED_PATHS
 
     box = bench.box()
     for path in filter(os.path.exists, MASKED_PATHS):

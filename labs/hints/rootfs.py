@@ -43,9 +43,9 @@ def slave(wrong: Wrong, bench: Bench) -> Iterator[str]:
 
 # %% hide()
 def readonly(wrong: Wrong, bench: Bench) -> Iterator[str]:
-    """Two calls."""
-    yield "mount(2) with MS_BIND ignores MS_RDONLY; a second call with MS_REMOUNT|MS_BIND sets it."
-    yield "remount(path, Mount.RDONLY), which also repeats the flags that are there."
+    """Three calls."""
+    yield "open_tree(2) clones the mount, mount_setattr(2) changes it, move_mount(2) attaches it."
+    yield "set_attributes(tree, Attribute.RDONLY, recursive=True): what is not named stays as it is."
 
 
 def masked(wrong: Wrong, bench: Bench) -> Iterator[str]:

@@ -44,12 +44,16 @@ def serve(
     ready_fd: int | None = None,
     storage_driver: str | None = None,
     registries: Settings | None = None,
+    userns_remap: str = "",
+    store_quota: int | None = None,
     storage_options: Sequence[str] = (),
 ) -> None:
     """Serve until SIGTERM or SIGINT. Writes ``ready`` or one line of error to ``ready_fd``."""
     try:
         lock = _lock(paths)
-        engine = Engine(paths, storage_driver, registries, storage_options)
+        engine = Engine(
+            paths, storage_driver, registries, userns_remap, store_quota, storage_options
+        )
         engine.open()
         listener = _listen(paths)
     except (MiniDockError, OSError) as error:

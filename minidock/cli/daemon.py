@@ -16,6 +16,7 @@ FLAGS = [
         "list",
         "Registry (host or network) to speak to without TLS or certificates",
     ),
+    Flag("store-quota", "", "string", "What images may take of the disk (e.g. 20G; 0: no limit)"),
     Flag(
         "storage-driver",
         "s",
@@ -23,6 +24,7 @@ FLAGS = [
         "Storage driver to use (overlay, btrfs, fuse-overlayfs, devicemapper, vfs)",
     ),
     Flag("storage-opt", "", "list", "Storage driver options"),
+    Flag("userns-remap", "", "string", "User/Group setting for user namespaces"),
 ]
 
 HELP = {"daemon": usage("daemon", "[OPTIONS]", "Run the MiniDock daemon in the foreground", FLAGS)}
@@ -34,11 +36,16 @@ def run(arguments: list[str]) -> int:
     values, rest = parse(arguments, FLAGS)
     need(rest, "daemon", 0, 0)
     from minidock.api.daemon import serve
+    from minidock.images.quota import size_of
     from minidock.paths import Paths
     from minidock.registry.settings import Settings
 
     ready = values["ready-fd"] if values["ready-fd"] >= 0 else None
     registries = Settings.from_environment(values["default-registry"], values["insecure-registry"])
-    driver = values["storage-driver"] or os.environ.get("MINIDOCK_STORAGE_DRIVER")
-    serve(Paths.from_environment(), ready, driver, registries, values["storage-opt"])
+    driver, users = (
+        values["storage-driver"] or os.environ.get("MINIDOCK_STORAGE_DRIVER"),
+        values["userns-remap"],
+    )
+    quota = size_of(values["store-quota"] or os.environ.get("MINIDOCK_STORE_QUOTA", ""))
+    serve(Paths.from_environment(), ready, driver, registries, users, quota, values["storage-opt"])
     return 0

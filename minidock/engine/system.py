@@ -13,6 +13,7 @@ from typing import Any
 
 from minidock import __version__, cgroups
 from minidock.paths import Paths
+from minidock.runtime import foreign
 from minidock.spec.timestamp import now
 
 Body = dict[str, Any]
@@ -76,7 +77,7 @@ def info(
         "IPv4Forwarding": Path("/proc/sys/net/ipv4/ip_forward").read_text().strip() == "1",
         "Debug": False,
         "NFd": len(os.listdir("/proc/self/fd")),
-        "OomKillDisable": False,
+        "OomKillDisable": cgroups.hierarchy() is not cgroups.Version.V2,
         "NGoroutines": len(os.listdir("/proc/self/task")),
         "SystemTime": now(),
         "LoggingDriver": "json-file",
@@ -100,16 +101,22 @@ def info(
         "Labels": [],
         "ExperimentalBuild": False,
         "ServerVersion": __version__,
-        "Runtimes": {"minidock": {"path": sys.executable}},
+        "Runtimes": _runtimes(),
         "DefaultRuntime": "minidock",
         "Swarm": {"NodeID": "", "NodeAddr": "", "LocalNodeState": "inactive", "ControlAvailable": False},
         "LiveRestoreEnabled": True,
         "Isolation": "",
         "InitBinary": "tini",
-        "SecurityOptions": ["name=cgroupns"],
+        "SecurityOptions": ["name=seccomp,profile=builtin", "name=cgroupns"],
         "DockerRootDir": str(paths.root),
         "Warnings": [],
     }  # fmt: skip
+
+
+def _runtimes() -> Body:
+    """Our own, and those that ``--runtime`` can name beside it."""
+    others = {name: {"path": program} for name, program in foreign.installed().items()}
+    return {"minidock": {"path": sys.executable}, **others}
 
 
 def _machine_id() -> str:

@@ -21,7 +21,9 @@ import errno as errno_module
 import os
 import platform
 import signal
+from collections.abc import Callable, Sequence
 from enum import IntFlag
+from typing import NoReturn
 
 _libc = ctypes.CDLL(None, use_errno=True)
 _libc_holding_the_lock = ctypes.PyDLL(None, use_errno=True)
@@ -40,8 +42,26 @@ def _check(result: int, call: str) -> int:
 
 # %% Numbers that depend on the machine
 _NUMBERS = {
-    "x86_64": {"clone": 56, "pivot_root": 155, "bpf": 321},
-    "aarch64": {"clone": 220, "pivot_root": 41, "bpf": 280},
+    "x86_64": {
+        "clone": 56,
+        "personality": 135,
+        "pivot_root": 155,
+        "keyctl": 250,
+        "ioprio_set": 251,
+        "sched_setattr": 314,
+        "seccomp": 317,
+        "bpf": 321,
+    },
+    "aarch64": {
+        "clone": 220,
+        "personality": 92,
+        "pivot_root": 41,
+        "keyctl": 219,
+        "ioprio_set": 30,
+        "sched_setattr": 274,
+        "seccomp": 277,
+        "bpf": 280,
+    },
 }
 _COMMON = {  # calls newer than 2019 have the same number everywhere
     "open_tree": 428,
@@ -147,6 +167,7 @@ class Mount(IntFlag):
     SLAVE = 1 << 19
     SHARED = 1 << 20
     RELATIME = 1 << 21
+    I_VERSION = 1 << 23
     STRICTATIME = 1 << 24
     LAZYTIME = 1 << 25
 
@@ -189,6 +210,13 @@ def umount(target: StrPath, flags: int = 0) -> None:
         _libc.umount2(os.fsencode(target), ctypes.c_int(int(flags))),
         f"umount2(2) {os.fspath(target)}",
     )
+
+
+def filesystem_type(fd: int) -> int:
+    """The magic number of the file system on which the open file ``fd`` lies; see statfs(2)."""
+    buffer = (ctypes.c_long * 32)()
+    _check(_libc.fstatfs(ctypes.c_int(fd), buffer), "fstatfs(2)")
+    return int(buffer[0])
 
 
 def pivot_root(new_root: StrPath, put_old: StrPath) -> None:
@@ -268,44 +296,54 @@ def capset(effective: int, permitted: int, inheritable: int) -> None:
     _check(_libc.capset(ctypes.byref(header), halves), "capset(2)")
 
 
-# %% A read-only view of one file
-OPEN_TREE_CLONE, AT_EMPTY_PATH, MOUNT_ATTR_RDONLY = 1, 0x1000, 1
+# %% A filter for system calls, and the last call before it counts
+SECCOMP_SET_MODE_FILTER = 1
 
 
-class _MountAttributes(ctypes.Structure):
-    _fields_ = [(name, ctypes.c_uint64) for name in ("set", "clear", "propagation", "userns")]  # noqa: RUF012
+class _FilterProgram(ctypes.Structure):
+    _fields_ = [("length", ctypes.c_ushort), ("code", ctypes.c_void_p)]  # noqa: RUF012
 
 
-def readonly_clone(path: StrPath) -> int:
-    """An open file: ``path``, seen through a mount of its own that nobody can write through.
+def execute_filtered(
+    program: str,
+    arguments: Sequence[str],
+    environment: Sequence[str],
+    code: bytes,
+    flags: int,
+    announce: Callable[[int], object] | None = None,
+) -> NoReturn:
+    """seccomp(2) and then, with no other call of ours in between, execve(2).
 
-    The mount is in no mount namespace and goes away with the last file
-    opened through it. See open_tree(2) and mount_setattr(2).
+    A filter counts from the next call on, for us, too, and a narrow one would
+    end our interpreter before the program begins. So everything is laid out
+    beforehand, and the lock is not even given up, as taking it again may call
+    futex(2). ``announce`` is told the descriptor of the listener, if the flags
+    asked for one. Raises the :class:`OSError` of either call.
     """
-    flags = OPEN_TREE_CLONE | os.O_CLOEXEC
-    at_cwd = ctypes.c_int(-100)
-    fd = raw(
-        "open_tree",
-        at_cwd,
-        os.fsencode(path),
+    what = f"seccomp(2) a filter of {len(code) // 8} instructions"
+    buffer = ctypes.create_string_buffer(code, len(code))
+    filter_program = _FilterProgram(len(code) // 8, ctypes.addressof(buffer))
+    load = (
+        ctypes.c_long(_number("seccomp")),
+        ctypes.c_uint(SECCOMP_SET_MODE_FILTER),
         ctypes.c_uint(flags),
-        call=f"open_tree(2) {path}",
+        ctypes.byref(filter_program),
     )
-    attributes = _MountAttributes(MOUNT_ATTR_RDONLY, 0, 0, 0)
-    size = ctypes.c_size_t(ctypes.sizeof(attributes))
-    try:
-        raw(
-            "mount_setattr",
-            ctypes.c_int(fd),
-            b"",
-            AT_EMPTY_PATH,
-            ctypes.byref(attributes),
-            size,
-        )
-    except OSError:
-        os.close(fd)
-        raise
-    return fd
+    run = (os.fsencode(program), _strings(arguments), _strings(environment))
+    syscall, execve = _libc_holding_the_lock.syscall, _libc_holding_the_lock.execve
+    listener = syscall(*load)
+    if listener == -1:
+        number = ctypes.get_errno()
+        raise OSError(number, f"{what}: {os.strerror(number)}")
+    if announce is not None:
+        announce(listener)
+    execve(*run)
+    number = ctypes.get_errno()
+    raise OSError(number, os.strerror(number))
+
+
+def _strings(values: Sequence[str]) -> "ctypes.Array[ctypes.c_char_p]":
+    return (ctypes.c_char_p * (len(values) + 1))(*(os.fsencode(one) for one in values), None)
 
 
 # %% Watching a file grow

@@ -28,10 +28,11 @@ import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from minidock import cgroups, steps
 from minidock.errors import Conflict, InvalidParameter, MiniDockError, NotFound
+from minidock.linux.syscalls import prctl
 from minidock.monitor import starter
 from minidock.monitor.journal import STDERR, STDOUT, Writer
 from minidock.monitor.restart import Restarts
@@ -43,8 +44,12 @@ from minidock.runtime.execute import execute
 from minidock.runtime.sync import Channel, describe, pair
 from minidock.spec.timestamp import now
 
+if TYPE_CHECKING:
+    from minidock.runtime.foreign import Runtime
+
 __all__ = ["SOCKET", "STATE", "main"]
 
+PR_SET_CHILD_SUBREAPER = 36
 PATIENCE = 10.0  # seconds that clients have to take what is left when all is over
 
 
@@ -78,10 +83,20 @@ def _become_monitor(container_id: str) -> None:
     """A session of our own: no terminal's Ctrl-C reaches us. And a name for ps(1)."""
     os.setsid()
     os.chdir("/")
+    prctl(PR_SET_CHILD_SUBREAPER, 1, name="PR_SET_CHILD_SUBREAPER")
     signal.signal(signal.SIGCHLD, lambda *_: None)
     name = os.open("/proc/self/comm", os.O_WRONLY | os.O_CLOEXEC)
     os.write(name, f"md {container_id[:12]}".encode())
     os.close(name)
+
+
+def _foreign(program: str, directory: str) -> "Runtime | None":
+    """Somebody else's runtime, if the container is one of its; few are, so it is not loaded for all."""
+    if not program:
+        return None
+    from minidock.runtime.foreign import Runtime
+
+    return Runtime(program, directory)
 
 
 # %% The monitor
@@ -103,6 +118,7 @@ class Monitor:
         self.execs: dict[str, Task] = {}
         self.state: dict[str, Any] = message["state"]
         self.cgroup = cgroups.open(message["cgroup"])
+        self.runtime = _foreign(message["runtime"], directory)
         self.tasks: dict[int, Task] = {}
         self.init = self._take_up(message, streams)
 
@@ -165,6 +181,8 @@ class Monitor:
     def _container_is_over(self) -> None:
         """What came of it; then it is either started again after a while, or over for good."""
         out_of_memory = self.cgroup.oom_killed()
+        if self.runtime is not None:
+            self.runtime.delete()
         self.cgroup.delete()
         status = self.init.status or 0
         self.state = {
@@ -280,7 +298,10 @@ class Monitor:
         last = bool(request.get("last"))
         self.restarts.stopped |= last
         if self.init.status is None:
-            os.kill(self.init.pid, request["signal"])
+            if self.runtime is None:
+                os.kill(self.init.pid, request["signal"])
+            else:
+                self.runtime.kill(request["signal"])
         if last and self.state["status"] == "paused":
             self.cgroup.freeze(False)
             self._became("running")
@@ -340,7 +361,10 @@ class Monitor:
             with steps.adopt(
                 request["trace"], lambda record: channel.send({"step": record}), "monitor"
             ):
-                pid, console = execute(self.init.pid, paper, pipes.theirs, self.cgroup)
+                if self.runtime is None:
+                    pid, console = execute(self.init.pid, paper, pipes.theirs, self.cgroup)
+                else:
+                    pid, console = self.runtime.execute(paper, pipes.theirs, request["tty"])
         except BaseException:
             pipes.abandon()
             for fd in clients:

@@ -22,9 +22,10 @@ import os
 import socket
 from contextlib import suppress
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any, NoReturn, Protocol
 
 from minidock import steps
+from minidock.cgroups import Cgroup
 from minidock.monitor import journal
 from minidock.paths import read_json, write_json
 from minidock.runtime import container as runtime
@@ -77,6 +78,22 @@ class Pipes:
             os.close(fd)
 
 
+# %% What a runtime gives us
+class Made(Protocol):
+    """A container that has been created, by our own runtime or by another."""
+
+    pid: int
+    cgroup: Cgroup
+    console: int | None
+
+    @property
+    def program(self) -> str:
+        """The other runtime's program; empty for our own."""
+
+    def start(self) -> None:
+        """Let the program run."""
+
+
 # %% The starter's whole life
 def start(request: Request, report: Channel, monitor: Channel) -> NoReturn:
     """Start the container of ``request``; tell the daemon (``report``) and the ``monitor``.
@@ -112,7 +129,7 @@ def _start(directory: Path, restarts: int) -> tuple[dict[str, Any], list[int]]:
     config, policy = known["Config"], known["HostConfig"]["RestartPolicy"]
     keeps = [] if restarts else [_listen(directory).detach(), *journal.open_files(directory)]
     pipes = Pipes(bool(config.get("OpenStdin")), bool(config.get("Tty")))
-    made = _create(directory, pipes.theirs)
+    made = _create(directory, pipes.theirs, known["HostConfig"].get("Runtime") or "minidock")
     state = {
         "pid": made.pid,
         "monitor": os.getppid(),
@@ -129,15 +146,30 @@ def _start(directory: Path, restarts: int) -> tuple[dict[str, Any], list[int]]:
         "terminal": made.console is not None,
         "stdin": bool(config.get("OpenStdin")),
         "once": bool(config.get("StdinOnce")),
+        "runtime": made.program,
         "policy": [policy.get("Name") or "no", policy.get("MaximumRetryCount") or 0],
     }
     return message, [*keeps, *ours]
 
 
-def _create(directory: Path, stdio: Stdio) -> runtime.Container:
-    """Have the runtime make the container from its bundle, this directory."""
+def _create(directory: Path, stdio: Stdio, name: str) -> Made:
+    """Have the runtime ``name`` make the container from its bundle, this directory."""
     spec = decode(Spec, read_json(directory / "config.json"))
-    return runtime.create(spec, str(directory), directory.name, stdio)
+    if name != "minidock":
+        return _have_created(directory, stdio, name, spec)
+    state = {"ociVersion": spec.oci_version, "id": directory.name, "bundle": str(directory)}
+    wishes = runtime.Wishes(stdio=stdio, sibling=True, state={**state, "status": "created"})
+    return runtime.create(spec, str(directory), directory.name, wishes)
+
+
+def _have_created(directory: Path, stdio: Stdio, name: str, spec: Spec) -> Made:
+    """The same by somebody else's program; what it leaves behind falls to the monitor, a subreaper."""
+    from minidock.runtime import foreign
+
+    program = foreign.find(name)
+    assert program is not None and spec.process is not None
+    terminal, cgroup = spec.process.terminal, spec.linux.cgroups_path
+    return foreign.Runtime(program, str(directory)).create(stdio, terminal, cgroup)
 
 
 # %% What the daemon will look for

@@ -1,6 +1,6 @@
 """Outside: making the child, and what only its parent may do for it.
 
-**Interface:** :func:`create`, :class:`Container`.
+**Interface:** :func:`create`, :class:`Container`, :class:`Wishes`.
 
 Like runc, the runtime runs in a process of its own that ends when its work
 is done; the container's first process must be the child of the one that
@@ -19,16 +19,40 @@ import os
 import signal
 from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
+from typing import Any, NoReturn
 
-from minidock import cgroups, namespaces, steps
-from minidock.errors import InvalidParameter, Unavailable
+from minidock import cgroups, namespaces, seccomp, steps
+from minidock.errors import Unavailable
 from minidock.linux import syscalls
 from minidock.linux.syscalls import Clone
+from minidock.rootfs import devices
 from minidock.runtime import init
-from minidock.runtime.process import Stdio
-from minidock.runtime.sync import Channel, pair, rebuild
-from minidock.spec.runtime import Spec
+from minidock.runtime.sync import Channel, describe, pair, rebuild
+from minidock.spec.runtime import DeviceRule, Resources, Spec
+
+Stdio = tuple[int, int, int]
+
+
+# %% What a caller may wish for, beside the configuration
+@dataclass(frozen=True, slots=True)
+class Wishes:
+    """How a container is to be made.
+
+    ``sibling``: its first process shall be the child of the caller's parent.
+    ``listener``: a socket on which it waits for the word to start, once its
+    maker has gone (without one, it goes when its maker does). ``state``: what
+    hooks are told. ``born`` is called with the pid as soon as there is one.
+    """
+
+    stdio: Stdio = (0, 1, 2)
+    sibling: bool = False
+    listener: int | None = None
+    pivot: bool = True
+    keyring: bool = True
+    preserve_fds: int = 0
+    state: dict[str, Any] = field(default_factory=dict)
+    born: Callable[[int], None] = lambda pid: None
 
 
 # %% A container that has been created
@@ -41,64 +65,84 @@ class Container:
     console: int | None
     channel: Channel
 
+    @property
+    def program(self) -> str:
+        """No other runtime's."""
+        return ""
+
     def start(self) -> None:
         """Let the child execute its program; returns when it has, raises when it cannot."""
         with steps.step("start the program", call="execve(2)", chapter="run"):
             self.channel.send({"start": True})
-            converse(self.channel, None)
+            converse(self.channel, None, pid=self.pid)
             self.channel.close()
 
 
 # %% Create
-def create(spec: Spec, bundle: str, container_id: str, stdio: Stdio) -> Container:
+def create(spec: Spec, bundle: str, container_id: str, wishes: Wishes) -> Container:
     """Make the container that ``spec`` describes, short of running its program.
 
-    Its first process becomes a child of the caller's *parent*. Call it inside
-    a transaction: what it acquires (the cgroup, the process) is given back by
-    undo. Raises the errors of the first process as its own.
+    Call it inside a transaction: what it acquires (the cgroup, the process)
+    is given back by undo. ``spec`` must have been checked. Raises the errors
+    of the first process as its own.
     """
-    _check(spec)
     assert spec.root is not None
-    root = os.path.join(bundle, spec.root.path)
-    path = spec.linux.cgroups_path or f"/{container_id}"
-    cgroup = cgroups.create(path, spec.linux.resources)
+    cgroup = cgroups.create(cgroup_path(spec, container_id), _with_devices(spec.linux.resources))
+    trees = _open_trees(spec)
     ours, theirs = pair()
-    with namespaces.joined(spec.linux.namespaces):
-        pid = _clone(spec, lambda: _be_first(spec, root, stdio, ours, theirs))
+    work = init.Work(
+        spec=spec,
+        root=os.path.join(bundle, spec.root.path),
+        bundle=bundle,
+        container_id=container_id,
+        wishes=wishes,
+        trees=trees,
+        cgroups=_cgroup_view(spec, cgroup),
+        trace=steps.export(),
+    )
+
+    def be_first() -> NoReturn:
+        ours.close()  # the parent's end, or we would never see it close
+        init.main(work, theirs)
+
+    pid = _make_first(spec, wishes, be_first)
     theirs.close()
+    for tree in trees.values():
+        os.close(tree)
+    wishes.born(pid)
     _place(pid, spec, cgroup)
     ours.send({"placed": True})
-    console = converse(ours, "ready")
+    console = converse(ours, "ready", lambda: _run_hooks(spec, {**wishes.state, "pid": pid}))
     return Container(pid, cgroup, console, ours)
 
 
-def _be_first(spec: Spec, root: str, stdio: Stdio, ours: Channel, theirs: Channel) -> None:
-    """In the child: let go of the parent's end, or we would never see it close."""
-    ours.close()
-    init.main(spec, root, stdio, theirs, steps.export())
+def _with_devices(resources: Resources) -> Resources:
+    """Nothing at first, then what the configuration grants, then what no program can do without."""
+    rules = (DeviceRule(False), *resources.devices, *devices.ALLOWED)
+    return replace(resources, devices=rules)
 
 
-def _check(spec: Spec) -> None:
-    if spec.root is None or spec.process is None:
-        raise InvalidParameter("config.json: root and process are required")
-    kinds = [namespace.type for namespace in spec.linux.namespaces]
-    if len(set(kinds)) < len(kinds):
-        raise InvalidParameter("linux.namespaces: a type is given twice")
+def cgroup_path(spec: Spec, container_id: str) -> str:
+    """Where its cgroup is; a relative path begins at the root, too (the specification leaves it to us)."""
+    path = spec.linux.cgroups_path or container_id
+    return "/" + os.path.normpath(path).lstrip("/")
 
 
-def _clone(spec: Spec, child: Callable[[], None]) -> int:
-    flags = namespaces.flags(spec.linux.namespaces)
-    with steps.step(
-        "clone the container's first process",
-        call="clone(2)",
-        chapter="namespaces",
-        flags=" ".join(f"CLONE_{flag.name}" for flag in Clone if flag in flags),
-    ) as step:
-        pid = syscalls.clone(flags | Clone.PARENT)
-        if pid == 0:
-            child()
-        step.undo(end, pid)
-    return pid
+def _cgroup_view(spec: Spec, cgroup: cgroups.Cgroup) -> dict[str, str] | None:
+    """What the container may see of the trees, if it has no cgroup namespace to see to it."""
+    if namespaces.has(spec.linux.namespaces, "cgroup"):
+        return None
+    return {where.removesuffix(cgroup.path): where for where in cgroup.directories()}
+
+
+def _open_trees(spec: Spec) -> dict[int, int]:
+    """Mounts that only the host can open: see :mod:`.trees`. Most containers have none."""
+    mapped = any(mount.uid_mappings or "idmap" in "".join(mount.options) for mount in spec.mounts)
+    if not mapped and not namespaces.has(spec.linux.namespaces, "user"):
+        return {}
+    from minidock.runtime import trees
+
+    return trees.open_all(spec)
 
 
 def _place(pid: int, spec: Spec, cgroup: cgroups.Cgroup) -> None:
@@ -114,11 +158,96 @@ def _place(pid: int, spec: Spec, cgroup: cgroups.Cgroup) -> None:
         namespaces.write_id_maps(pid, spec.linux.uid_mappings, spec.linux.gid_mappings)
 
 
+def _run_hooks(spec: Spec, state: dict[str, Any]) -> None:
+    """The two kinds that run out here when the namespaces are there and furnished."""
+    from minidock.runtime import hooks
+
+    hooks.run("prestart", spec.hooks.prestart, state)
+    hooks.run("createRuntime", spec.hooks.create_runtime, state)
+
+
+# %% The first process
+def _make_first(spec: Spec, wishes: Wishes, child: Callable[[], NoReturn]) -> int:
+    """Clone it: directly, or by a helper that first goes where it is to be born."""
+    if not namespaces.needs_helper(spec.linux.namespaces):
+        return _clone(spec, Clone.PARENT if wishes.sibling else Clone(0), child)
+    reports, channel = pair()  # of its own: the child holds the other one, and would hide its death
+
+    def child_alone() -> NoReturn:
+        channel.close()
+        child()
+
+    helper = syscalls.clone(Clone.PARENT if wishes.sibling else Clone(0))
+    if helper == 0:
+        reports.close()
+        _help(spec, child_alone, channel, steps.export())
+    channel.close()
+    pid = _hear_helper(reports)
+    reports.close()
+    with suppress(ChildProcessError):  # a sibling is for our parent to bury
+        os.waitpid(helper, 0)
+    return pid
+
+
+def _clone(spec: Spec, extra: Clone, child: Callable[[], NoReturn]) -> int:
+    flags = namespaces.flags(spec.linux.namespaces)
+    with steps.step(
+        "clone the container's first process",
+        call="clone(2)",
+        chapter="namespaces",
+        flags=" ".join(f"CLONE_{flag.name}" for flag in Clone if flag in flags),
+    ) as step:
+        pid = syscalls.clone(flags | extra)
+        if pid == 0:
+            child()
+        step.undo(end, pid)
+    return pid
+
+
+def _help(
+    spec: Spec, child: Callable[[], NoReturn], channel: Channel, trace: dict[str, Any]
+) -> NoReturn:
+    """The helper: join what exists, clone the first process as a sibling of ours, and be gone."""
+    try:
+        with steps.adopt(trace, lambda record: channel.send({"step": record}), "helper"):
+            namespaces.join(spec.linux.namespaces)
+            if namespaces.has_new(spec.linux.namespaces, "time"):
+                namespaces.make_time_namespace(spec.linux.time_offsets)
+            pid = _clone(spec, Clone.PARENT, child)
+        channel.send({"pid": pid})
+    except BaseException as error:  # noqa: BLE001 (the parent must hear of everything, even of a bug)
+        channel.send(describe(error))
+    finally:
+        os._exit(0)
+
+
+def _hear_helper(channel: Channel) -> int:
+    """Steps, and then the pid of what it made."""
+    with steps.step("take charge of it", call="recvmsg(2)", chapter="namespaces") as step:
+        while True:
+            message, _ = channel.receive()
+            if message is None:
+                raise Unavailable("the helper died before it had made the first process")
+            if "step" in message:
+                steps.relay(message["step"])
+            elif "error" in message:
+                raise rebuild(message)
+            else:
+                step.undo(end, message["pid"])
+                return int(message["pid"])
+
+
 # %% Listening to the child
-def converse(channel: Channel, until: str | None) -> int | None:
+def converse(
+    channel: Channel,
+    until: str | None,
+    hooks: Callable[[], None] = lambda: None,
+    pid: int = 0,
+) -> int | None:
     """Hear the child out until it says ``until``, or with None until it closes the channel.
 
-    Returns the terminal's master, if it sent one. Raises what the child raises.
+    Returns the terminal's master, if it sent one. Raises what the child
+    raises. ``hooks`` is called when it says that it is time.
     """
     console: int | None = None
     while True:
@@ -131,8 +260,13 @@ def converse(channel: Channel, until: str | None) -> int | None:
             steps.relay(message["step"])
         elif "console" in message:
             (console,) = fds
+        elif "seccomp" in message:
+            seccomp.forward(message["seccomp"], fds[0], pid)
         elif "error" in message:
             raise rebuild(message)
+        elif message.get("hooks"):
+            hooks()
+            channel.send({"hooked": True})
         elif until is not None and message.get(until):
             return console
 

@@ -18,10 +18,12 @@ itself undumpable, or a hostile container could reach through its
 
 import json
 import os
-from typing import Any, NoReturn
+import signal
+from dataclasses import dataclass
+from typing import Any, NoReturn, Protocol
 
-from minidock import cgroups, namespaces, steps, terminal
-from minidock.errors import Unavailable
+from minidock import namespaces, seccomp, steps, terminal
+from minidock.errors import InvalidParameter, Unavailable
 from minidock.linux import syscalls
 from minidock.linux.syscalls import Clone, prctl
 from minidock.runtime import process
@@ -29,12 +31,22 @@ from minidock.runtime.process import Stdio
 from minidock.runtime.sync import Channel, describe, pair, rebuild
 from minidock.spec.codec import decode
 from minidock.spec.runtime import Process
+from minidock.spec.seccomp import Seccomp
 
 PR_SET_DUMPABLE = 4
 
 
 # %% The parent's side
-def execute(init: int, paper: int, stdio: Stdio, cgroup: cgroups.Cgroup) -> tuple[int, int | None]:
+class Joins(Protocol):
+    """Where the process goes: a cgroup, or several of them in several trees."""
+
+    def add(self, pid: int) -> None:
+        """Put the process ``pid`` in."""
+
+
+def execute(
+    init: int, paper: int, stdio: Stdio, cgroup: Joins, preserve_fds: int = 0
+) -> tuple[int, int | None]:
     """Run the process that is described, as JSON, in the file ``paper`` beside the process ``init``.
 
     Returns the new process's pid (a child of the caller) and the terminal's
@@ -43,7 +55,9 @@ def execute(init: int, paper: int, stdio: Stdio, cgroup: cgroups.Cgroup) -> tupl
     ours, theirs = pair()
     helper = syscalls.clone()
     if helper == 0:
-        _enter_and_clone(init, paper, stdio, theirs, cgroup, steps.export())
+        order = Order(init, paper, stdio, cgroup, preserve_fds)
+        ours.close()
+        _enter_and_clone(order, theirs, steps.export())
     theirs.close()
     try:
         return _listen(ours)
@@ -55,6 +69,7 @@ def execute(init: int, paper: int, stdio: Stdio, cgroup: cgroups.Cgroup) -> tupl
 def _listen(channel: Channel) -> tuple[int, int | None]:
     """Hear helper and child out; the channel closes when the one has gone and the other executes."""
     pid, console = 0, None
+    asks: tuple[dict[str, Any], int] | None = None
     failure: Exception | None = None
     while True:
         message, fds = channel.receive()
@@ -66,8 +81,16 @@ def _listen(channel: Channel) -> tuple[int, int | None]:
             (console,) = fds
         elif "pid" in message:
             pid = int(message["pid"])
+        elif "seccomp" in message:
+            asks = message["seccomp"], fds[0]
         else:
             failure = rebuild(message)
+    if asks is not None:
+        try:
+            seccomp.forward(*asks, pid)
+        except Unavailable as error:
+            failure = error
+            os.kill(pid, signal.SIGKILL)
     if failure is None and pid:
         return pid, console
     if console is not None:
@@ -78,24 +101,37 @@ def _listen(channel: Channel) -> tuple[int, int | None]:
 
 
 # %% The helper: enters, and makes the child
-def _enter_and_clone(
-    init: int,
-    paper: int,
-    stdio: Stdio,
-    channel: Channel,
-    cgroup: cgroups.Cgroup,
-    trace: dict[str, Any],
-) -> NoReturn:
+@dataclass(frozen=True, slots=True)
+class Order:
+    """What :func:`execute` was asked for."""
+
+    init: int
+    paper: int
+    stdio: Stdio
+    cgroup: Joins
+    preserve_fds: int
+
+
+def _enter_and_clone(order: Order, channel: Channel, trace: dict[str, Any]) -> NoReturn:
     try:
         prctl(PR_SET_DUMPABLE, 0, name="PR_SET_DUMPABLE")
         with steps.adopt(trace, lambda record: channel.send({"step": record}), "exec"):
-            with open(paper, "rb", closefd=False) as file:
-                spec = decode(Process, json.load(file))
-            cgroup.add(os.getpid())
-            namespaces.enter(init)
+            with open(order.paper, "rb", closefd=False) as file:
+                asked = json.load(file)
+            spec = decode(Process, asked)
+            filtered = _filter(asked, channel)
+            process.adjust_oom_score(spec.oom_score_adj)
+            affinity = spec.exec_cpu_affinity
+            if affinity is not None and affinity.initial:
+                os.sched_setaffinity(0, processors(affinity.initial))
+            order.cgroup.add(os.getpid())
+            if affinity is not None and affinity.final:
+                os.sched_setaffinity(0, processors(affinity.final))
+            process.seal()
+            namespaces.enter(order.init)
             pid = syscalls.clone(Clone.PARENT)
             if pid == 0:
-                _become_program(spec, stdio, channel)
+                _become_program(spec, filtered, order, channel)
         channel.send({"pid": pid})
     except BaseException as error:  # noqa: BLE001 (the parent must hear of everything, even of a bug)
         channel.send(describe(error))
@@ -103,8 +139,29 @@ def _enter_and_clone(
         os._exit(0)
 
 
+def _filter(asked: dict[str, Any], channel: Channel) -> seccomp.Filter | None:
+    """The container's own filter, which the paper has beside the process, with the container's state."""
+    if "seccomp" not in asked:
+        return None
+    rules = decode(Seccomp, asked["seccomp"])
+    return seccomp.prepare(rules, channel.send, asked.get("state", {}))
+
+
+def processors(text: str) -> set[int]:
+    """``0-2,4`` as a set of numbers."""
+    found: set[int] = set()
+    for part in text.replace(" ", "").split(","):
+        first, dash, last = part.partition("-")
+        if not first.isdigit() or (dash and not last.isdigit()):
+            raise InvalidParameter(f"execCPUAffinity: {text!r} is not a list like 0-2,4")
+        found.update(range(int(first), int(last or first) + 1))
+    return found
+
+
 # %% The child: becomes the program
-def _become_program(spec: Process, stdio: Stdio, channel: Channel) -> NoReturn:
+def _become_program(
+    spec: Process, filtered: seccomp.Filter | None, order: Order, channel: Channel
+) -> NoReturn:
     try:
         os.setsid()
         if spec.terminal:
@@ -113,8 +170,9 @@ def _become_program(spec: Process, stdio: Stdio, channel: Channel) -> NoReturn:
             os.close(master)
             process.take_terminal(slave, spec)
         else:
-            process.take_stdio(stdio)
-        process.run(process.prepare(spec, make_directory=False), spec)
+            process.take_stdio(order.stdio)
+        program = process.prepare(spec, filtered)
+        process.run(program, spec, order.preserve_fds, filtered)
     except BaseException as error:  # noqa: BLE001 (as above)
         channel.send(describe(error))
     finally:

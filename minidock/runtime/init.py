@@ -8,41 +8,85 @@ The traps. The order is forced almost everywhere: the cgroup namespace after
 the parent has put us in our cgroup; ``/proc`` after the pid namespace, or
 it would show the host's processes; devices after ``/dev`` is mounted; the
 pivot after all sources from the host are mounted; masks after the pivot,
-when paths mean what the container will mean by them. And whatever goes
-wrong must be said to the parent before dying, for there is nobody else to
-hear it.
+when paths mean what the container will mean by them; what was to be
+read-only when everything is in it. And whatever goes wrong must be said to
+the parent before dying, for there is nobody else to hear it.
 
-**Interface:** :func:`main`.
+**Interface:** :func:`main`, :class:`Work`.
 
 **See:** OCI runtime specification, config-linux.md; runc
 ``libcontainer/standard_init_linux.go``.
 """
 
 import os
-from typing import Any, NoReturn
+import socket
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, NoReturn
 
-from minidock import namespaces, rootfs, steps, terminal
+from minidock import namespaces, rootfs, seccomp, steps, terminal
 from minidock.errors import InvalidParameter
-from minidock.linux import syscalls
-from minidock.linux.syscalls import Clone, Mount
-from minidock.runtime import process
-from minidock.runtime.process import Stdio
+from minidock.linux import procfs, syscalls
+from minidock.linux.mountapi import move_mount, open_tree
+from minidock.linux.syscalls import Clone, Resolve, openat2, prctl
+from minidock.rootfs import devices, hiding, mounts
+from minidock.runtime import hooks, process
 from minidock.runtime.sync import Channel, describe
-from minidock.spec.runtime import Spec
+from minidock.spec.runtime import Hook, Process, Spec
+
+if TYPE_CHECKING:
+    from minidock.runtime.container import Wishes
+
+PR_SET_DUMPABLE = 4
+
+
+# %% What is to be done
+@dataclass(frozen=True, slots=True)
+class Work:
+    """All that the child must know: it cannot ask anybody later."""
+
+    spec: Spec
+    root: str
+    bundle: str
+    container_id: str
+    wishes: "Wishes"
+    trees: dict[int, int]
+    cgroups: dict[str, str] | None
+    trace: dict[str, Any]
+
+    @property
+    def process(self) -> Process:
+        """The program; that there is one has been checked."""
+        assert self.spec.process is not None
+        return self.spec.process
+
+    @property
+    def in_user_namespace(self) -> bool:
+        """Whether our root is not the host's."""
+        return namespaces.has(self.spec.linux.namespaces, "user")
 
 
 # %% The child's whole life
-def main(spec: Spec, root: str, stdio: Stdio, channel: Channel, trace: dict[str, Any]) -> NoReturn:
+def main(work: Work, channel: Channel) -> NoReturn:
     """Build the container from within, wait for the word to start, and execute the program."""
     try:
-        with steps.adopt(trace, lambda record: channel.send({"step": record}), "init"):
+        with steps.adopt(work.trace, lambda record: channel.send({"step": record}), "init"):
             _await(channel, "placed")
-            _build(spec, root, stdio, channel)
-            assert spec.process is not None
-            program = process.prepare(spec.process)
+            _build(work, channel)
+            filtered = seccomp.prepare(
+                work.spec.linux.seccomp,
+                lambda message, fds: channel.send(message, fds),  # the channel of that moment
+                work.wishes.state,
+            )
+            program = process.prepare(work.process, filtered)
             channel.send({"ready": True})
-            _await(channel, "start")
-            process.run(program, spec.process)
+            if work.wishes.listener is None:
+                _await(channel, "start")
+        if work.wishes.listener is not None:
+            channel.close()
+            channel = _await_start(work.wishes.listener)
+        _run_hooks(work, "startContainer", work.spec.hooks.start_container, "created")
+        process.run(program, work.process, work.wishes.preserve_fds, filtered)
     except BaseException as error:  # noqa: BLE001 (the parent must hear of everything, even of a bug)
         channel.send(describe(error))
     finally:
@@ -58,44 +102,105 @@ def _await(channel: Channel, word: str) -> None:
         raise InvalidParameter(f"expected {word!r} from the parent, not {message}")
 
 
+def _await_start(listener: int) -> Channel:
+    """Our maker has gone; wait until somebody connects and says ``start``.
+
+    Who connects and says nothing only wanted to know whether we still wait.
+    """
+    door = socket.socket(fileno=listener)
+    while True:
+        channel = Channel(door.accept()[0])
+        message, _ = channel.receive()
+        if message is not None and message.get("start"):
+            return channel
+        channel.close()
+
+
 # %% Building, in the order that the kernel forces
-def _build(spec: Spec, root: str, stdio: Stdio, channel: Channel) -> None:
-    wanted = spec.linux.namespaces
-    if namespaces.has_new(wanted, "user"):
+def _build(work: Work, channel: Channel) -> None:
+    spec, wanted = work.spec, work.spec.linux.namespaces
+    os.umask(0o022)
+    process.adjust_oom_score(work.process.oom_score_adj)
+    if work.in_user_namespace:
         os.setresgid(0, 0, 0)  # root of the new namespace, now that it has a root
         os.setresuid(0, 0, 0)
+    prctl(PR_SET_DUMPABLE, 0, name="PR_SET_DUMPABLE")  # the container must not look into us
     os.setsid()
+    if work.wishes.keyring:
+        process.leave_keyring(work.container_id)
     if namespaces.has_new(wanted, "cgroup"):
         with steps.step("unshare the cgroup namespace", call="unshare(2)", chapter="namespaces"):
             syscalls.unshare(Clone.NEWCGROUP)
     if namespaces.has_new(wanted, "network"):
         namespaces.bring_loopback_up()
-    if namespaces.has_new(wanted, "mount"):
-        _furnish(spec, root)
+    _furnish(work, channel)
+    process.make_directory(work.process.cwd)
     _set_names(spec)
     _set_sysctls(spec.linux.sysctl)
-    assert spec.process is not None
-    if spec.process.terminal:
-        _open_console(spec, channel)
+    if work.process.terminal:
+        _open_console(work.process, channel)
     else:
-        process.take_stdio(stdio)
-    if namespaces.has_new(wanted, "mount"):
-        rootfs.hide(spec.linux.masked_paths, spec.linux.readonly_paths)
+        process.take_stdio(work.wishes.stdio)
+        rootfs.reopen_null()
+    if namespaces.has(wanted, "mount"):
+        mounts.finish_readonly(spec.mounts)
+        hiding.hide(spec.linux.masked_paths, spec.linux.readonly_paths)
         if spec.root is not None and spec.root.readonly:
             rootfs.make_readonly()
+    if spec.linux.personality is not None:
+        process.set_personality(spec.linux.personality)
 
 
 # %% The root file system
-def _furnish(spec: Spec, root: str) -> None:
-    in_user_namespace = namespaces.has_new(spec.linux.namespaces, "user")
-    rootfs.separate(root, spec.linux.rootfs_propagation)
-    directory = os.open(root, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+def _furnish(work: Work, channel: Channel) -> None:
+    """Mounts, devices, hooks, and the change of root.
+
+    Without a mount namespace of its own all of it happens in the caller's,
+    and chroot(2) must do.
+    """
+    spec, private = work.spec, namespaces.has(work.spec.linux.namespaces, "mount")
+    if private:
+        rootfs.separate(work.root, spec.linux.rootfs_propagation)
+    directory = os.open(work.root, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
-        rootfs.mount_all(directory, spec.mounts, in_user_namespace)
-        rootfs.make_devices(directory, spec.linux.devices, in_user_namespace)
-        rootfs.pivot(directory, spec.linux.rootfs_propagation)
+        given = mounts.Given(work.in_user_namespace, work.trees, work.cgroups)
+        mounts.mount_all(directory, spec.mounts, given)
+        if not _brings_its_own_dev(spec):
+            devices.make_devices(directory, spec.linux.devices, work.in_user_namespace)
+        _tell_hooks(work, channel)
+        process.seal()
+        if not private:
+            os.fchdir(directory)
+            rootfs.change_root()
+        elif work.wishes.pivot:
+            rootfs.pivot(directory, spec.linux.rootfs_propagation)
+        else:
+            rootfs.move_root(directory)
     finally:
         os.close(directory)
+
+
+def _brings_its_own_dev(spec: Spec) -> bool:
+    """A ``/dev`` that is bind mounted is not ours to fill."""
+    return any(
+        os.path.normpath(entry.destination) == "/dev"
+        and (entry.type == "bind" or {"bind", "rbind"} & set(entry.options))
+        for entry in spec.mounts
+    )
+
+
+# %% Hooks
+def _tell_hooks(work: Work, channel: Channel) -> None:
+    """Now the namespaces are furnished: the runtime's hooks first, then those in here."""
+    if work.spec.hooks.prestart or work.spec.hooks.create_runtime:
+        channel.send({"hooks": True})
+        _await(channel, "hooked")
+    _run_hooks(work, "createContainer", work.spec.hooks.create_container, "creating")
+
+
+def _run_hooks(work: Work, kind: str, wanted: tuple[Hook, ...], status: str) -> None:
+    if wanted:
+        hooks.run(kind, wanted, {**work.wishes.state, "status": status, "pid": os.getpid()})
 
 
 # %% Names and kernel parameters
@@ -115,32 +220,40 @@ def _set_names(spec: Spec) -> None:
 def _set_sysctls(sysctls: dict[str, str]) -> None:
     """``--sysctl``: only those that belong to a namespace of ours ever reach this point."""
     for name, value in sysctls.items():
-        path = "/proc/sys/" + name.replace(".", "/")
-        with steps.step("set a kernel parameter", call=path, chapter="namespaces", value=value):
+        path = "sys/" + name.replace(".", "/")
+        with steps.step(
+            "set a kernel parameter", call=f"/proc/{path}", chapter="namespaces", value=value
+        ):
             try:
-                with open(path, "w") as file:
-                    file.write(value)
+                procfs.write(path, value)
             except OSError as error:
-                raise InvalidParameter(f"sysctl {name}={value}: {error.strerror}") from None
+                reason = os.strerror(error.errno or 0)
+                raise InvalidParameter(f"sysctl {name}={value}: {reason}") from None
 
 
 # %% The console
-def _open_console(spec: Spec, channel: Channel) -> None:
+def _open_console(spec: Process, channel: Channel) -> None:
     """A terminal of the container's own devpts; its master goes to the parent.
 
     ``/dev/console`` is the same terminal, for programs that look for it there.
+    It is the open file that is mounted there, not what its path in ``/dev/pts``
+    may be by now, and not through a link: the masks are still to come, and a
+    swapped path would carry a file of ``/proc`` past them (CVE-2025-52565).
     """
-    assert spec.process is not None
     with steps.step("open a terminal", call="open(2) /dev/pts/ptmx", chapter="rootfs"):
-        master, slave, path = terminal.open_pair("/dev/pts/ptmx")
+        master, slave, _ = terminal.open_pair("/dev/pts/ptmx")
         channel.send({"console": True}, [master])
         os.close(master)
-        os.close(
-            os.open(
-                "/dev/console",
-                os.O_CREAT | os.O_WRONLY | os.O_NOCTTY | os.O_CLOEXEC,
-                0o666,
-            )
-        )
-        syscalls.mount(path, "/dev/console", flags=Mount.BIND)
-        process.take_terminal(slave, spec.process)
+        _be_console(slave)
+        process.take_terminal(slave, spec)
+
+
+def _be_console(slave: int) -> None:
+    with suppress(FileExistsError):
+        flags = os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_NOCTTY | os.O_CLOEXEC
+        os.close(os.open("/dev/console", flags, 0o666))
+    tree = open_tree("", directory=slave)
+    target = openat2(-100, "/dev/console", os.O_PATH, resolve=Resolve.NO_SYMLINKS)
+    move_mount(tree, target, "/dev/console")
+    os.close(target)
+    os.close(tree)

@@ -15,6 +15,8 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from minidock.spec.codec import named
+from minidock.spec.resources import BlockIO, HugepageLimit, Network, Rdma
+from minidock.spec.seccomp import Seccomp
 
 
 # %% The process
@@ -57,6 +59,35 @@ class Rlimit:
 
 
 @dataclass(frozen=True, slots=True)
+class Scheduler:
+    """How the kernel shares processor time with the process; see sched_setattr(2)."""
+
+    policy: str
+    nice: int = 0
+    priority: int = 0
+    flags: tuple[str, ...] = ()
+    runtime: int = 0
+    deadline: int = 0
+    period: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class IOPriority:
+    """Whose requests the disk serves first; see ioprio_set(2)."""
+
+    class_: str
+    priority: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class ExecAffinity:
+    """Processors for ``exec``: when it begins (``initial``) and when the program runs (``final``)."""
+
+    initial: str = ""
+    final: str = ""
+
+
+@dataclass(frozen=True, slots=True)
 class Process:
     """The program to run, and as whom."""
 
@@ -70,6 +101,11 @@ class Process:
     rlimits: tuple[Rlimit, ...] = ()
     no_new_privileges: bool = False
     oom_score_adj: int | None = None
+    scheduler: Scheduler | None = None
+    io_priority: IOPriority | None = None
+    apparmor_profile: str = ""
+    selinux_label: str = ""
+    exec_cpu_affinity: ExecAffinity | None = named("execCPUAffinity", default=None)
 
 
 # %% The file system
@@ -89,15 +125,8 @@ class Mount:
     type: str = ""
     source: str = ""
     options: tuple[str, ...] = ()
-
-
-# %% Namespaces, devices and resources of Linux
-@dataclass(frozen=True, slots=True)
-class Namespace:
-    """A namespace to make, or with ``path`` one to join."""
-
-    type: str
-    path: str = ""
+    uid_mappings: tuple["IDMapping", ...] = ()
+    gid_mappings: tuple["IDMapping", ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,6 +136,54 @@ class IDMapping:
     size: int
     container_id: int = named("containerID")
     host_id: int = named("hostID")
+
+
+# %% Programs that run when something happens
+@dataclass(frozen=True, slots=True)
+class Hook:
+    """A program of the host's, or the container's; ``timeout`` in seconds."""
+
+    path: str
+    args: tuple[str, ...] = ()
+    env: tuple[str, ...] | None = None
+    timeout: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Hooks:
+    """Six moments of a container's life."""
+
+    prestart: tuple[Hook, ...] = ()
+    create_runtime: tuple[Hook, ...] = ()
+    create_container: tuple[Hook, ...] = ()
+    start_container: tuple[Hook, ...] = ()
+    poststart: tuple[Hook, ...] = ()
+    poststop: tuple[Hook, ...] = ()
+
+
+# %% Namespaces and devices of Linux
+@dataclass(frozen=True, slots=True)
+class Namespace:
+    """A namespace to make, or with ``path`` one to join."""
+
+    type: str
+    path: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class TimeOffset:
+    """How far a clock of a time namespace is ahead of the host's."""
+
+    secs: int = 0
+    nanosecs: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Personality:
+    """The execution domain (``LINUX``, ``LINUX32``); see personality(2)."""
+
+    domain: str
+    flags: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,15 +199,19 @@ class Device:
     gid: int | None = None
 
 
+# %% Resources
 @dataclass(frozen=True, slots=True)
 class DeviceRule:
-    """A line of the device filter: which devices may be used (``rwm``: read, write, mknod)."""
+    """A line of the device filter: which devices may be used.
+
+    ``access`` are letters of ``rwm`` (read, write, mknod); none are all of them.
+    """
 
     allow: bool
     type: str = "a"
     major: int | None = None
     minor: int | None = None
-    access: str = "rwm"
+    access: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -141,16 +222,27 @@ class Memory:
     reservation: int | None = None
     swap: int | None = None
     swappiness: int | None = None
+    kernel_tcp: int | None = named("kernelTCP", default=None)
     disable_oom_killer: bool | None = named("disableOOMKiller", default=None)
+    check_before_update: bool = False
 
 
 @dataclass(frozen=True, slots=True)
 class CPU:
-    """``quota`` microseconds of processor time in each ``period``; ``shares`` is a weight."""
+    """``quota`` microseconds of processor time in each ``period``; ``shares`` is a weight.
+
+    ``burst``: what was not used may be used later, up to so much; ``idle`` 1:
+    only when nobody else wants the processor; ``realtime_…``: for real-time
+    scheduling.
+    """
 
     shares: int | None = None
     quota: int | None = None
+    burst: int | None = None
     period: int | None = None
+    realtime_runtime: int | None = None
+    realtime_period: int | None = None
+    idle: int | None = None
     cpus: str = ""
     mems: str = ""
 
@@ -170,9 +262,14 @@ class Resources:
     memory: Memory | None = None
     cpu: CPU | None = None
     pids: Pids | None = None
+    block_io: BlockIO | None = named("blockIO", default=None)
+    hugepage_limits: tuple[HugepageLimit, ...] = ()
+    network: Network | None = None
+    rdma: dict[str, Rdma] = field(default_factory=dict)
     unified: dict[str, str] = field(default_factory=dict)
 
 
+# %% What is particular to Linux
 @dataclass(frozen=True, slots=True)
 class Linux:
     """What is particular to Linux."""
@@ -187,7 +284,11 @@ class Linux:
     masked_paths: tuple[str, ...] = ()
     readonly_paths: tuple[str, ...] = ()
     sysctl: dict[str, str] = field(default_factory=dict)
-    seccomp: dict[str, Any] | None = None
+    seccomp: Seccomp | None = None
+    time_offsets: dict[str, TimeOffset] = field(default_factory=dict)
+    personality: Personality | None = None
+    mount_label: str = ""
+    intel_rdt: dict[str, Any] | None = None
 
 
 # %% The whole configuration
@@ -202,4 +303,5 @@ class Spec:
     domainname: str = ""
     mounts: tuple[Mount, ...] = ()
     linux: Linux = field(default_factory=Linux)
+    hooks: Hooks = field(default_factory=Hooks)
     annotations: dict[str, str] = field(default_factory=dict)

@@ -33,6 +33,7 @@ from minidock.errors import Unavailable
 from minidock.linux import syscalls
 from minidock.linux.syscalls import Umount
 from minidock.unionfs import remove_tree
+from minidock.unionfs.mapped import mount_mapped
 from minidock.unionfs.options import LIMITS
 from minidock.unionfs.thinpool import ThinPool, missing
 from minidock.unionfs.whole import WholeTreeDriver
@@ -160,7 +161,7 @@ class DeviceMapperDriver(WholeTreeDriver):
             self._branch(layer, container_dir / "work")
             os.rename(container_dir / "work", container_dir / "upper")
 
-    def mount(self, chains: Sequence[str], container_dir: Path) -> Path:
+    def mount(self, chains: Sequence[str], container_dir: Path, userns: str = "") -> Path:
         """A snapshot of the top layer, the first time; its device is mounted for as long as it runs."""
         target = container_dir / "rootfs"
         target.mkdir(mode=0o755, exist_ok=True)
@@ -174,11 +175,14 @@ class DeviceMapperDriver(WholeTreeDriver):
             device = self.pool.activate(number, self._sizes["dm.basesize"])
             step.undo(self.unmount, container_dir)
             syscalls.mount(device, target, "ext4")
+            if userns:
+                mount_mapped(target, target, userns)  # on top of the other
         return target
 
     def unmount(self, container_dir: Path) -> None:
         """Take the tree away, and its device out of the kernel."""
-        super().unmount(container_dir)
+        for _ in range(2):  # there are two of them with a user namespace
+            super().unmount(container_dir)
         with suppress(FileNotFoundError, ValueError):
             self.pool.deactivate(self._number(container_dir / "upper"))
 

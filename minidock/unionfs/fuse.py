@@ -26,7 +26,7 @@ import subprocess
 from contextlib import suppress
 from pathlib import Path
 
-from minidock.errors import Unavailable
+from minidock.errors import NotSupported, Unavailable
 from minidock.unionfs.overlay import OverlayDriver
 from minidock.unionfs.pack import walk
 
@@ -48,12 +48,16 @@ class FuseOverlayDriver(OverlayDriver):
             return f"{PROGRAM} is not installed (apt-get install {PROGRAM})"
         return ""
 
-    def _mount_here(self, target: Path, options: str) -> None:
+    def _mount_here(self, layers: Path, target: Path, options: str) -> None:
         """The program looks for the layers from where it is started."""
+        if layers != self.root:
+            raise NotSupported(
+                f"{PROGRAM} cannot translate owners: --userns-remap needs another driver"
+            )
         _forget_origins(target.parent / "upper")
         done = subprocess.run(
             [PROGRAM, "-o", f"dev,suid,writeback=0,{options}", str(target)],
-            cwd=self.root,
+            cwd=layers,
             start_new_session=True,
             stdin=subprocess.DEVNULL,
             capture_output=True,

@@ -28,9 +28,10 @@ from threading import Thread
 
 from minidock import steps
 from minidock.linux import syscalls
-from minidock.linux.syscalls import Clone, Mount
+from minidock.linux.syscalls import Clone
 from minidock.unionfs import Change, Driver
 from minidock.unionfs.archive import WHITEOUT, Whiteouts
+from minidock.unionfs.mapped import act_as_owner, bind_mapped, mapped
 from minidock.unionfs.pack import order, walk
 
 OPAQUE_ATTRIBUTE = "trusted.overlay.opaque"
@@ -93,32 +94,36 @@ class OverlayDriver(Driver):
         new.mkdir(0o755)
 
     # %% Mounting
-    def mount(self, chains: Sequence[str], container_dir: Path) -> Path:
+    def mount(self, chains: Sequence[str], container_dir: Path, userns: str = "") -> Path:
         """Lay the container's own layer on top of ``chains``."""
         target = container_dir / "rootfs"
         upper, work = container_dir / "upper", container_dir / "work"
         for path in (target, upper, work):
             path.mkdir(mode=0o755, exist_ok=True)
         lower = ":".join(self.directory(chain) for chain in reversed(self._showing(chains)))
-        options = f"lowerdir={lower},upperdir={upper},workdir={work}"
-        with steps.step(
-            "mount the layers", call="mount(2) overlay", chapter="unionfs", layers=len(chains)
-        ) as step:
+        with (
+            mapped(self.root, container_dir, userns) as (layers, own),
+            steps.step(
+                "mount the layers", call="mount(2) overlay", chapter="unionfs", layers=len(chains)
+            ) as step,
+        ):
+            options = f"lowerdir={lower},upperdir={own / 'upper'},workdir={own / 'work'}"
             if chains:
-                self._mount_here(target, options)
+                self._mount_here(layers, target, options)
             else:  # an empty image: there is nothing to lay it on, and overlayfs wants something
-                syscalls.mount(upper, target, flags=Mount.BIND)
+                bind_mapped(upper, target, userns)
             step.undo(self.unmount, container_dir)
         return target
 
-    def _mount_here(self, target: Path, options: str) -> None:
+    def _mount_here(self, layers: Path, target: Path, options: str) -> None:
         """mount(2) with the layers' directory as the current one, in a thread of its own."""
         errors: list[OSError] = []
 
         def errand() -> None:
             try:
                 syscalls.unshare(Clone.FS)
-                os.chdir(self.root)
+                os.chdir(layers)
+                act_as_owner(layers)
                 syscalls.mount("overlay", target, "overlay", 0, options)
             except OSError as error:
                 errors.append(error)

@@ -57,6 +57,9 @@ def pack(
     missing = sorted((name for name in gone if f"/{name}" not in without), key=order, reverse=True)
     links: dict[tuple[int, int], str] = {}
     top = os.open(root, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+    # By its descriptor a tree can be walked even when it is unmounted meanwhile, as the root of a
+    # container is that ends; by its name everything in it would seem to be gone.
+    root = Path(f"/proc/self/fd/{top}")
     try:
         with tarfile.open(fileobj=out, mode="w|", format=tarfile.PAX_FORMAT) as target:
             for path, _ in walk(root):

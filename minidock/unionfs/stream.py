@@ -44,10 +44,10 @@ class Header(tarfile.TarInfo):
     """A header that must be whole: tarfile takes a damaged one, or half of one, for the archive's end."""
 
     @classmethod
-    def frombuf(cls, buf: bytes | bytearray, encoding: str, errors: str) -> "Header":
+    def fromtarfile(cls, source: tarfile.TarFile) -> "Header":
         """As tarfile does it; only a block of zeros, or nothing at all, is an end."""
         try:
-            header = super().frombuf(buf, encoding, errors)
+            header = super().fromtarfile(source)
         except (tarfile.EOFHeaderError, tarfile.EmptyHeaderError):  # type: ignore[attr-defined]
             raise
         except tarfile.HeaderError as error:
@@ -77,7 +77,7 @@ class Forward:
 
         tarfile reads a header as a whole, however long it says it is.
         """
-        if size > LARGEST_READ:
+        if not 0 <= size <= LARGEST_READ:
             raise HostileArchive(f"damaged archive: a header of {size} bytes")
         data: bytes = self._stream.read(size)
         while len(data) < size and (more := self._stream.read(size - len(data))):

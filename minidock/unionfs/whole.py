@@ -23,10 +23,9 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from minidock import steps
-from minidock.linux import syscalls
-from minidock.linux.syscalls import Mount
 from minidock.unionfs import Change, Driver
 from minidock.unionfs.archive import WHITEOUT, Whiteouts
+from minidock.unionfs.mapped import bind_mapped
 from minidock.unionfs.pack import order, walk
 
 
@@ -40,15 +39,15 @@ class WholeTreeDriver(Driver):
     def _copy(self, chains: Sequence[str], container_dir: Path) -> None:
         """Make the container's tree at ``container_dir/upper``, of the topmost layer."""
 
-    def mount(self, chains: Sequence[str], container_dir: Path) -> Path:
+    def mount(self, chains: Sequence[str], container_dir: Path, userns: str = "") -> Path:
         """Copy the top layer, the first time; a bind mount makes it look like any other driver's."""
         target, own = container_dir / "rootfs", container_dir / "upper"
         target.mkdir(mode=0o755, exist_ok=True)
         if not own.exists():
             self._copy(chains, container_dir)
         with steps.step("mount the copy", call="mount(2) MS_BIND", chapter="unionfs") as step:
-            syscalls.mount(own, target, flags=Mount.BIND)
             step.undo(self.unmount, container_dir)
+            bind_mapped(own, target, userns)
         return target
 
     # %% What has changed

@@ -1,0 +1,323 @@
+"""The runtime's verbs: create, start, kill, delete, and what lies between.
+
+Each is the whole of one command, in a process that ends with it. What one
+leaves behind and the next one finds is an entry of the :mod:`store`.
+
+The traps. Whoever calls us may be killed at any moment, so the entry is
+there before anything else is, and says where the cgroup will be: ``delete
+--force`` can clean up after every step. A pid may have become somebody
+else's, so signals go to a pidfd whose process has been looked at. And a
+hook may ask for the container's state while it is being made: no verb may
+hold a lock.
+
+**Interface:** :func:`create`, :func:`start`, :func:`kill`, :func:`delete`,
+:func:`pause`, :func:`resume`, :class:`Order`.
+
+**See:** OCI runtime specification, runtime.md, "Operations", "Lifecycle".
+"""
+
+import json
+import os
+import signal
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import Any
+
+from minidock import cgroups, namespaces, steps
+from minidock.errors import Conflict, InvalidParameter, MiniDockError, NotFound, Unavailable
+from minidock.runtime import container as runtime
+from minidock.runtime import validation
+from minidock.runtime.container import Container, Wishes, converse
+from minidock.runtime.store import Entry, Status, Store, process_status
+from minidock.spec.codec import decode
+from minidock.spec.runtime import Spec
+
+Warn = Callable[[str], object]
+
+
+# %% Reading a bundle
+@dataclass(frozen=True, slots=True)
+class Order:
+    """What ``create`` is asked for: a bundle, a name for it, and how."""
+
+    container_id: str
+    bundle: str
+    systemd_cgroup: bool = False
+    pivot: bool = True
+    keyring: bool = True
+    preserve_fds: int = 0
+    environment: tuple[str, ...] = ()
+
+
+def read_bundle(bundle: str) -> tuple[bytes, Spec]:
+    """``config.json`` as it is and as a :class:`Spec`. Raises what is wrong with it, in one line."""
+    try:
+        with open(f"{bundle}/config.json", "rb") as file:
+            text = file.read()
+    except FileNotFoundError:
+        raise NotFound("JSON specification file config.json not found") from None
+    try:
+        document = json.loads(text)
+    except ValueError as error:
+        raise InvalidParameter(f"config.json is not JSON: {error}") from None
+    return text, decode(Spec, document)
+
+
+# %% create
+def create(store: Store, order: Order, warn: Warn) -> tuple[Entry, Container]:
+    """Make a container from a bundle, short of running its program.
+
+    Its first process is our child and outlives us: it waits at the door.
+    When anything fails, nothing is left, and ``poststop`` hooks have run.
+    """
+    text, spec = read_bundle(order.bundle)
+    validation.check_cgroup_driver(order.systemd_cgroup, spec.linux.cgroups_path)
+    validation.check(spec, order.bundle)
+    store.check_free(order.container_id)
+    _check_cgroup(cgroups.open(runtime.cgroup_path(spec, order.container_id)))
+    spec = _with_environment(spec, order.environment)
+    with steps.transaction():
+        with steps.step("write down the container", call="mkdir(2)", chapter="runtime") as step:
+            entry = store.create(order.container_id, text, _first_state(order, spec))
+            step.undo(_undo_create, store, entry, spec, warn)
+        return _make(entry, order, spec)
+
+
+def _check_cgroup(cgroup: cgroups.Cgroup) -> None:
+    """A cgroup that is there already must be nobody's: at the end all that is in it will be killed.
+
+    And in a frozen one our child would stand still before it could say anything.
+    """
+    there = cgroup.everybody()
+    if there:
+        raise Conflict(f"container's cgroup is not empty: {len(there)} process(es) found")
+    if cgroup.frozen():
+        raise Conflict("container's cgroup unexpectedly frozen")
+
+
+def _with_environment(spec: Spec, more: tuple[str, ...]) -> Spec:
+    from dataclasses import replace
+
+    assert spec.process is not None
+    if not more:
+        return spec
+    return replace(spec, process=replace(spec.process, env=(*spec.process.env, *more)))
+
+
+def _first_state(order: Order, spec: Spec) -> dict[str, Any]:
+    from minidock.spec.timestamp import now
+
+    assert spec.root is not None
+    path = runtime.cgroup_path(spec, order.container_id)
+    return {
+        "ociVersion": spec.oci_version,
+        "status": Status.CREATING,
+        "init_process_pid": 0,
+        "init_process_start": 0,
+        "created": now(),
+        "bundle": order.bundle,
+        "rootfs": os.path.join(order.bundle, spec.root.path),
+        "annotations": spec.annotations,
+        "cgroup": path,
+        "cgroup_paths": cgroups.open(path).by_controller(),
+    }
+
+
+def _make(entry: Entry, order: Order, spec: Spec) -> tuple[Entry, Container]:
+    entries = [entry]
+
+    def born(pid: int) -> None:
+        found = process_status(pid)
+        birth = found[1] if found else 0
+        entries.append(entries[-1].write(init_process_pid=pid, init_process_start=birth))
+
+    with entry.listen() as door:
+        wishes = Wishes(
+            listener=door.fileno(),
+            pivot=order.pivot,
+            keyring=order.keyring,
+            preserve_fds=order.preserve_fds,
+            state=entry.for_hooks(Status.CREATING, 0),
+            born=born,
+        )
+        made = runtime.create(spec, order.bundle, order.container_id, wishes)
+    made.channel.close()
+    namespace_paths = {
+        kind.flag.name: f"/proc/{made.pid}/ns/{kind.file}" for kind in namespaces.KINDS
+    }
+    created = entries[-1].write(status=Status.CREATED, namespace_paths=namespace_paths)
+    return created, made
+
+
+def _undo_create(store: Store, entry: Entry, spec: Spec, warn: Warn) -> None:
+    cgroup = cgroups.open(entry.cgroup)
+    with suppress(FileNotFoundError):
+        cgroup.kill()
+    cgroup.delete()
+    store.remove(entry.id)
+    _poststop(entry, spec, warn)
+
+
+# %% start
+def start(entry: Entry, warn: Warn) -> None:
+    """Let the program run. Raises when it cannot, and then the container is over."""
+    status = entry.status()
+    if status == Status.STOPPED:
+        raise Conflict("cannot start a container that has stopped")
+    if status == Status.RUNNING:
+        raise Conflict("cannot start an already running container")
+    if status != Status.CREATED:
+        raise Conflict(f"cannot start a container in the {status} state")
+    with steps.step("start the program", call="execve(2)", chapter="run"):
+        _say_start(entry)
+    with suppress(FileNotFoundError):
+        os.unlink(entry.path("start.sock"))
+    _poststart(entry, warn)
+
+
+def _say_start(entry: Entry) -> None:
+    """The channel closes when the program runs; what comes before that is why it does not."""
+    try:
+        channel = entry.knock()
+        channel.send({"start": True})
+        converse(channel, None, pid=entry.pid)
+    except ConnectionError:  # somebody else was faster, or it has died
+        raise Conflict("cannot start an already running container") from None
+    channel.close()
+
+
+def _poststart(entry: Entry, warn: Warn) -> None:
+    """A hook that fails ends the container (runtime specification 1.3, and runc ever since)."""
+    hooks = decode(Spec, entry.config()).hooks.poststart
+    if not hooks:
+        return
+    from minidock.runtime import hooks as runner
+
+    try:
+        runner.run("poststart", hooks, entry.for_hooks(Status.RUNNING, entry.pid))
+    except MiniDockError:
+        with suppress(MiniDockError):
+            kill(entry, signal.SIGKILL)
+        raise
+
+
+# %% kill
+def kill(entry: Entry, number: int, everybody: bool = False) -> None:
+    """Send a signal to the first process, or to all in the container."""
+    cgroup = cgroups.open(entry.cgroup)
+    if everybody:
+        if cgroup.exists():
+            cgroup.signal(number)
+        return
+    if not entry.alive():
+        raise Conflict("container not running")
+    _signal(entry, number)
+    if number == signal.SIGKILL:
+        if not _has_own_pids(entry):  # nobody else would take the others along
+            cgroup.signal(number)
+        with suppress(OSError, Unavailable):  # what is frozen does not even die
+            if cgroup.frozen():
+                cgroup.freeze(False)
+
+
+def _signal(entry: Entry, number: int) -> None:
+    try:
+        pidfd = os.pidfd_open(entry.pid)
+        try:
+            if not entry.alive():  # looked at when we hold it: no other process can be meant
+                raise Conflict("container not running")
+            signal.pidfd_send_signal(pidfd, number)
+        finally:
+            os.close(pidfd)
+    except ProcessLookupError:
+        raise Conflict("container not running") from None
+
+
+def _has_own_pids(entry: Entry) -> bool:
+    wanted = entry.config().get("linux", {}).get("namespaces", [])
+    return any(one.get("type") == "pid" and not one.get("path") for one in wanted)
+
+
+# %% delete
+def delete(store: Store, container_id: str, force: bool, warn: Warn) -> None:
+    """Remove a container that has stopped; with ``force`` end it first.
+
+    Without an entry there may still be a directory, of a creation that was
+    killed: it goes; to ``force`` nothing is missing.
+    """
+    try:
+        entry = store.find(container_id)
+    except NotFound:
+        store.remove(container_id)
+        if force:
+            return
+        raise
+    status = entry.status()
+    if status != Status.STOPPED:
+        if not force:
+            raise Conflict(f"cannot delete container {container_id} that is not stopped: {status}")
+        with suppress(Conflict):
+            kill(entry, signal.SIGKILL)
+    destroy(store, entry, warn)
+
+
+def destroy(store: Store, entry: Entry, warn: Warn) -> None:
+    """Whatever of it is left: processes, cgroup, mounts in the host's namespace, entry; then the hooks."""
+    cgroup = cgroups.open(entry.cgroup)
+    cgroup.kill()
+    _wait_until_dead(entry)
+    cgroup.delete()
+    spec = decode(Spec, entry.config())
+    if not namespaces.has(spec.linux.namespaces, "mount"):
+        _unmount_below(entry.state["rootfs"])
+    store.remove(entry.id)
+    _poststop(entry, spec, warn)
+
+
+def _wait_until_dead(entry: Entry) -> None:
+    deadline = time.monotonic() + 10
+    while entry.alive():
+        if time.monotonic() > deadline:
+            raise Unavailable("container init still running")
+        time.sleep(0.002)
+
+
+def _unmount_below(root: str) -> None:
+    from minidock.linux import syscalls
+
+    with open("/proc/self/mountinfo") as file:
+        places = [line.split()[4] for line in file]
+    for place in reversed(places):
+        if place.startswith(f"{root}/"):
+            syscalls.umount(place, syscalls.Umount.DETACH)
+
+
+def _poststop(entry: Entry, spec: Spec, warn: Warn) -> None:
+    """All of them, whatever the others say: there is nothing left to stop."""
+    if not spec.hooks.poststop:
+        return
+    from minidock.runtime import hooks
+
+    for hook in spec.hooks.poststop:
+        try:
+            hooks.run("poststop", [hook], entry.for_hooks(Status.STOPPED, 0))
+        except (MiniDockError, OSError) as error:
+            warn(str(error))
+
+
+# %% pause and resume
+def pause(entry: Entry) -> None:
+    """Freeze all its processes where they are."""
+    status = entry.status()
+    if status not in (Status.RUNNING, Status.CREATED):
+        raise Conflict(f"container not running or created: {status}")
+    cgroups.open(entry.cgroup).freeze(True)
+
+
+def resume(entry: Entry) -> None:
+    """Let them go on."""
+    if entry.status() != Status.PAUSED:
+        raise Conflict("container not paused")
+    cgroups.open(entry.cgroup).freeze(False)
