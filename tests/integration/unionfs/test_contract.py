@@ -310,7 +310,7 @@ class Deadly(io.BytesIO):
         if self.tell() >= 512:
             os.kill(os.getpid(), signal.SIGKILL)
         return super().read(size)
-def die(*_):
+def die(*_, **__):
     os.kill(os.getpid(), signal.SIGKILL)
 if when == "settling":
     import minidock.unionfs
