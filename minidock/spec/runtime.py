@@ -14,12 +14,12 @@ and runc, crun or MiniDock's own runtime can run it.
 from dataclasses import dataclass, field
 from typing import Any
 
-from minidock.spec.codec import named
+from minidock.spec.codec import Value, named
 
 
 # %% The process
-@dataclass(frozen=True, slots=True)
-class User:
+@dataclass(frozen=True, slots=True, repr=False, eq=False)
+class User(Value):
     """Who the process is: numeric ids, as names mean nothing to the kernel."""
 
     uid: int = 0
@@ -28,16 +28,16 @@ class User:
     additional_gids: tuple[int, ...] = ()
 
 
-@dataclass(frozen=True, slots=True)
-class ConsoleSize:
+@dataclass(frozen=True, slots=True, repr=False, eq=False)
+class ConsoleSize(Value):
     """The size of the terminal in characters."""
 
     height: int
     width: int
 
 
-@dataclass(frozen=True, slots=True)
-class Capabilities:
+@dataclass(frozen=True, slots=True, repr=False, eq=False)
+class Capabilities(Value):
     """The five capability sets, by name (``CAP_CHOWN``); see capabilities(7)."""
 
     bounding: tuple[str, ...] = ()
@@ -47,8 +47,8 @@ class Capabilities:
     ambient: tuple[str, ...] = ()
 
 
-@dataclass(frozen=True, slots=True)
-class Rlimit:
+@dataclass(frozen=True, slots=True, repr=False, eq=False)
+class Rlimit(Value):
     """A resource limit (``RLIMIT_NOFILE``); see getrlimit(2)."""
 
     type: str
@@ -56,8 +56,8 @@ class Rlimit:
     hard: int
 
 
-@dataclass(frozen=True, slots=True)
-class Scheduler:
+@dataclass(frozen=True, slots=True, repr=False, eq=False)
+class Scheduler(Value):
     """How the kernel shares processor time with the process; see sched_setattr(2)."""
 
     policy: str
@@ -69,24 +69,24 @@ class Scheduler:
     period: int = 0
 
 
-@dataclass(frozen=True, slots=True)
-class IOPriority:
+@dataclass(frozen=True, slots=True, repr=False, eq=False)
+class IOPriority(Value):
     """Whose requests the disk serves first; see ioprio_set(2)."""
 
     class_: str
     priority: int = 0
 
 
-@dataclass(frozen=True, slots=True)
-class ExecAffinity:
+@dataclass(frozen=True, slots=True, repr=False, eq=False)
+class ExecAffinity(Value):
     """Processors for ``exec``: when it begins (``initial``) and when the program runs (``final``)."""
 
     initial: str = ""
     final: str = ""
 
 
-@dataclass(frozen=True, slots=True)
-class Process:
+@dataclass(frozen=True, slots=True, repr=False, eq=False)
+class Process(Value):
     """The program to run, and as whom."""
 
     cwd: str
@@ -107,28 +107,16 @@ class Process:
 
 
 # %% The file system
-@dataclass(frozen=True, slots=True)
-class Root:
+@dataclass(frozen=True, slots=True, repr=False, eq=False)
+class Root(Value):
     """The root file system: a path, relative to the bundle if not absolute."""
 
     path: str
     readonly: bool = False
 
 
-@dataclass(frozen=True, slots=True)
-class Mount:
-    """One mount, in the order in which they are to be made."""
-
-    destination: str
-    type: str = ""
-    source: str = ""
-    options: tuple[str, ...] = ()
-    uid_mappings: tuple["IDMapping", ...] = ()
-    gid_mappings: tuple["IDMapping", ...] = ()
-
-
-@dataclass(frozen=True, slots=True)
-class IDMapping:
+@dataclass(frozen=True, slots=True, repr=False, eq=False)
+class IDMapping(Value):
     """A range of user or group ids inside and outside; see user_namespaces(7)."""
 
     size: int
@@ -136,9 +124,21 @@ class IDMapping:
     host_id: int = named("hostID")
 
 
+@dataclass(frozen=True, slots=True, repr=False, eq=False)
+class Mount(Value):
+    """One mount, in the order in which they are to be made."""
+
+    destination: str
+    type: str = ""
+    source: str = ""
+    options: tuple[str, ...] = ()
+    uid_mappings: tuple[IDMapping, ...] = ()
+    gid_mappings: tuple[IDMapping, ...] = ()
+
+
 # %% Programs that run when something happens
-@dataclass(frozen=True, slots=True)
-class Hook:
+@dataclass(frozen=True, slots=True, repr=False, eq=False)
+class Hook(Value):
     """A program of the host's, or the container's; ``timeout`` in seconds."""
 
     path: str
@@ -147,8 +147,8 @@ class Hook:
     timeout: int | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Hooks:
+@dataclass(frozen=True, slots=True, repr=False, eq=False)
+class Hooks(Value):
     """Six moments of a container's life."""
 
     prestart: tuple[Hook, ...] = ()
@@ -160,32 +160,32 @@ class Hooks:
 
 
 # %% Namespaces and devices of Linux
-@dataclass(frozen=True, slots=True)
-class Namespace:
+@dataclass(frozen=True, slots=True, repr=False, eq=False)
+class Namespace(Value):
     """A namespace to make, or with ``path`` one to join."""
 
     type: str
     path: str = ""
 
 
-@dataclass(frozen=True, slots=True)
-class TimeOffset:
+@dataclass(frozen=True, slots=True, repr=False, eq=False)
+class TimeOffset(Value):
     """How far a clock of a time namespace is ahead of the host's."""
 
     secs: int = 0
     nanosecs: int = 0
 
 
-@dataclass(frozen=True, slots=True)
-class Personality:
+@dataclass(frozen=True, slots=True, repr=False, eq=False)
+class Personality(Value):
     """The execution domain (``LINUX``, ``LINUX32``); see personality(2)."""
 
     domain: str
     flags: tuple[str, ...] = ()
 
 
-@dataclass(frozen=True, slots=True)
-class Device:
+@dataclass(frozen=True, slots=True, repr=False, eq=False)
+class Device(Value):
     """A device node to make in the container."""
 
     type: str
@@ -198,8 +198,8 @@ class Device:
 
 
 # %% Resources
-@dataclass(frozen=True, slots=True)
-class DeviceRule:
+@dataclass(frozen=True, slots=True, repr=False, eq=False)
+class DeviceRule(Value):
     """A line of the device filter: which devices may be used.
 
     ``access`` are letters of ``rwm`` (read, write, mknod); none are all of them.
@@ -212,8 +212,8 @@ class DeviceRule:
     access: str = ""
 
 
-@dataclass(frozen=True, slots=True)
-class Memory:
+@dataclass(frozen=True, slots=True, repr=False, eq=False)
+class Memory(Value):
     """Limits in bytes; -1 is none. ``swap`` counts memory and swap together."""
 
     limit: int | None = None
@@ -223,8 +223,8 @@ class Memory:
     disable_oom_killer: bool | None = named("disableOOMKiller", default=None)
 
 
-@dataclass(frozen=True, slots=True)
-class CPU:
+@dataclass(frozen=True, slots=True, repr=False, eq=False)
+class CPU(Value):
     """``quota`` microseconds of processor time in each ``period``; ``shares`` is a weight."""
 
     shares: int | None = None
@@ -234,15 +234,15 @@ class CPU:
     mems: str = ""
 
 
-@dataclass(frozen=True, slots=True)
-class Pids:
+@dataclass(frozen=True, slots=True, repr=False, eq=False)
+class Pids(Value):
     """How many processes and threads there may be; -1 or 0 is no limit."""
 
     limit: int
 
 
-@dataclass(frozen=True, slots=True)
-class Resources:
+@dataclass(frozen=True, slots=True, repr=False, eq=False)
+class Resources(Value):
     """What the cgroup grants."""
 
     devices: tuple[DeviceRule, ...] = ()
@@ -253,8 +253,8 @@ class Resources:
 
 
 # %% What is particular to Linux
-@dataclass(frozen=True, slots=True)
-class Linux:
+@dataclass(frozen=True, slots=True, repr=False, eq=False)
+class Linux(Value):
     """What is particular to Linux."""
 
     namespaces: tuple[Namespace, ...] = ()
@@ -275,8 +275,8 @@ class Linux:
 
 
 # %% The whole configuration
-@dataclass(frozen=True, slots=True)
-class Spec:
+@dataclass(frozen=True, slots=True, repr=False, eq=False)
+class Spec(Value):
     """The whole of ``config.json``."""
 
     oci_version: str
