@@ -11,14 +11,14 @@ and runc, crun or MiniDock's own runtime can run it.
 **See:** OCI runtime specification, config.md and config-linux.md.
 """
 
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Any
 
-from minidock.spec.codec import Value, named
+from minidock.spec.codec import Value, named, value
 
 
 # %% The process
-@dataclass(frozen=True, slots=True, repr=False, eq=False)
+@value
 class User(Value):
     """Who the process is: numeric ids, as names mean nothing to the kernel."""
 
@@ -28,7 +28,7 @@ class User(Value):
     additional_gids: tuple[int, ...] = ()
 
 
-@dataclass(frozen=True, slots=True, repr=False, eq=False)
+@value
 class ConsoleSize(Value):
     """The size of the terminal in characters."""
 
@@ -36,7 +36,7 @@ class ConsoleSize(Value):
     width: int
 
 
-@dataclass(frozen=True, slots=True, repr=False, eq=False)
+@value
 class Capabilities(Value):
     """The five capability sets, by name (``CAP_CHOWN``); see capabilities(7)."""
 
@@ -47,7 +47,7 @@ class Capabilities(Value):
     ambient: tuple[str, ...] = ()
 
 
-@dataclass(frozen=True, slots=True, repr=False, eq=False)
+@value
 class Rlimit(Value):
     """A resource limit (``RLIMIT_NOFILE``); see getrlimit(2)."""
 
@@ -56,7 +56,7 @@ class Rlimit(Value):
     hard: int
 
 
-@dataclass(frozen=True, slots=True, repr=False, eq=False)
+@value
 class Scheduler(Value):
     """How the kernel shares processor time with the process; see sched_setattr(2)."""
 
@@ -69,7 +69,7 @@ class Scheduler(Value):
     period: int = 0
 
 
-@dataclass(frozen=True, slots=True, repr=False, eq=False)
+@value
 class IOPriority(Value):
     """Whose requests the disk serves first; see ioprio_set(2)."""
 
@@ -77,7 +77,7 @@ class IOPriority(Value):
     priority: int = 0
 
 
-@dataclass(frozen=True, slots=True, repr=False, eq=False)
+@value
 class ExecAffinity(Value):
     """Processors for ``exec``: when it begins (``initial``) and when the program runs (``final``)."""
 
@@ -85,7 +85,7 @@ class ExecAffinity(Value):
     final: str = ""
 
 
-@dataclass(frozen=True, slots=True, repr=False, eq=False)
+@value
 class Process(Value):
     """The program to run, and as whom."""
 
@@ -107,7 +107,7 @@ class Process(Value):
 
 
 # %% The file system
-@dataclass(frozen=True, slots=True, repr=False, eq=False)
+@value
 class Root(Value):
     """The root file system: a path, relative to the bundle if not absolute."""
 
@@ -115,7 +115,7 @@ class Root(Value):
     readonly: bool = False
 
 
-@dataclass(frozen=True, slots=True, repr=False, eq=False)
+@value
 class IDMapping(Value):
     """A range of user or group ids inside and outside; see user_namespaces(7)."""
 
@@ -124,7 +124,7 @@ class IDMapping(Value):
     host_id: int = named("hostID")
 
 
-@dataclass(frozen=True, slots=True, repr=False, eq=False)
+@value
 class Mount(Value):
     """One mount, in the order in which they are to be made."""
 
@@ -137,7 +137,7 @@ class Mount(Value):
 
 
 # %% Programs that run when something happens
-@dataclass(frozen=True, slots=True, repr=False, eq=False)
+@value
 class Hook(Value):
     """A program of the host's, or the container's; ``timeout`` in seconds."""
 
@@ -147,7 +147,7 @@ class Hook(Value):
     timeout: int | None = None
 
 
-@dataclass(frozen=True, slots=True, repr=False, eq=False)
+@value
 class Hooks(Value):
     """Six moments of a container's life."""
 
@@ -160,7 +160,7 @@ class Hooks(Value):
 
 
 # %% Namespaces and devices of Linux
-@dataclass(frozen=True, slots=True, repr=False, eq=False)
+@value
 class Namespace(Value):
     """A namespace to make, or with ``path`` one to join."""
 
@@ -168,7 +168,7 @@ class Namespace(Value):
     path: str = ""
 
 
-@dataclass(frozen=True, slots=True, repr=False, eq=False)
+@value
 class TimeOffset(Value):
     """How far a clock of a time namespace is ahead of the host's."""
 
@@ -176,7 +176,7 @@ class TimeOffset(Value):
     nanosecs: int = 0
 
 
-@dataclass(frozen=True, slots=True, repr=False, eq=False)
+@value
 class Personality(Value):
     """The execution domain (``LINUX``, ``LINUX32``); see personality(2)."""
 
@@ -184,7 +184,7 @@ class Personality(Value):
     flags: tuple[str, ...] = ()
 
 
-@dataclass(frozen=True, slots=True, repr=False, eq=False)
+@value
 class Device(Value):
     """A device node to make in the container."""
 
@@ -198,7 +198,7 @@ class Device(Value):
 
 
 # %% Resources
-@dataclass(frozen=True, slots=True, repr=False, eq=False)
+@value
 class DeviceRule(Value):
     """A line of the device filter: which devices may be used.
 
@@ -212,7 +212,7 @@ class DeviceRule(Value):
     access: str = ""
 
 
-@dataclass(frozen=True, slots=True, repr=False, eq=False)
+@value
 class Memory(Value):
     """Limits in bytes; -1 is none. ``swap`` counts memory and swap together."""
 
@@ -223,7 +223,7 @@ class Memory(Value):
     disable_oom_killer: bool | None = named("disableOOMKiller", default=None)
 
 
-@dataclass(frozen=True, slots=True, repr=False, eq=False)
+@value
 class CPU(Value):
     """``quota`` microseconds of processor time in each ``period``; ``shares`` is a weight."""
 
@@ -234,14 +234,14 @@ class CPU(Value):
     mems: str = ""
 
 
-@dataclass(frozen=True, slots=True, repr=False, eq=False)
+@value
 class Pids(Value):
     """How many processes and threads there may be; -1 or 0 is no limit."""
 
     limit: int
 
 
-@dataclass(frozen=True, slots=True, repr=False, eq=False)
+@value
 class Resources(Value):
     """What the cgroup grants."""
 
@@ -253,7 +253,7 @@ class Resources(Value):
 
 
 # %% What is particular to Linux
-@dataclass(frozen=True, slots=True, repr=False, eq=False)
+@value
 class Linux(Value):
     """What is particular to Linux."""
 
@@ -275,7 +275,7 @@ class Linux(Value):
 
 
 # %% The whole configuration
-@dataclass(frozen=True, slots=True, repr=False, eq=False)
+@value
 class Spec(Value):
     """The whole of ``config.json``."""
 
