@@ -20,6 +20,7 @@ from contextlib import suppress
 from typing import Any
 
 from minidock.cgroups import Cgroup, Host, Stats, keyed, read, write
+from minidock.cgroups.hardware import lines_v1
 from minidock.errors import InvalidParameter, Unavailable
 from minidock.spec.runtime import CPU, DeviceRule, Memory, Resources
 
@@ -74,6 +75,11 @@ class V1Cgroup(Cgroup):
             limit = resources.pids.limit
             value = str(limit) if limit > 0 else "max"
             write(self._directory("pids", "a limit of processes") + "/pids.max", value)
+        for controller, file, text in lines_v1(resources):
+            path = f"{self._directory(controller, file)}/{file}"
+            if not os.path.exists(path):
+                raise Unavailable(f"{file}: this kernel or its disk scheduler has no such limit")
+            write(path, text)
         if resources.devices:
             _limit_devices(self._directory("devices", "the device filter"), resources.devices)
 

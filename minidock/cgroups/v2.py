@@ -19,6 +19,7 @@ from contextlib import suppress
 from typing import Any
 
 from minidock.cgroups import Cgroup, Host, Stats, keyed, read, write
+from minidock.cgroups.hardware import lines_v2
 from minidock.errors import InvalidParameter, Unavailable
 from minidock.linux import bpf
 from minidock.spec.runtime import CPU, Memory, Resources
@@ -61,6 +62,8 @@ class V2Cgroup(Cgroup):
         if resources.pids is not None:
             limit = resources.pids.limit
             self._set("pids.max", str(limit) if limit > 0 else "max", "a limit of processes")
+        for _, file, text in lines_v2(resources):
+            self._set(file, text, file)
         for name, value in resources.unified.items():
             self._set(name, value, name)
         if resources.devices:

@@ -250,6 +250,10 @@ class Resources(Value):
     cpu: CPU | None = None
     pids: Pids | None = None
     unified: dict[str, str] = field(default_factory=dict)
+    block_io: dict[str, Any] = named("blockIO", default_factory=dict)
+    hugepage_limits: tuple[dict[str, Any], ...] = ()
+    network: dict[str, Any] = field(default_factory=dict)
+    rdma: dict[str, Any] = field(default_factory=dict)
 
 
 # %% What is particular to Linux
