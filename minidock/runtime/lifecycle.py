@@ -25,7 +25,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
-from minidock import cgroups, namespaces, steps
+from minidock import capabilities, cgroups, namespaces, steps
 from minidock.errors import Conflict, InvalidParameter, MiniDockError, NotFound, Unavailable
 from minidock.runtime import container as runtime
 from minidock.runtime import validation
@@ -79,6 +79,7 @@ def create(store: Store, order: Order, warn: Warn) -> tuple[Entry, Container]:
     store.check_free(order.container_id)
     _check_cgroup(cgroups.open(runtime.cgroup_path(spec, order.container_id)))
     spec = _with_environment(spec, order.environment)
+    _warn_of_capabilities(spec, warn)
     with steps.transaction():
         with steps.step("write down the container", call="mkdir(2)", chapter="runtime") as step:
             entry = store.create(order.container_id, text, _first_state(order, spec))
@@ -96,6 +97,18 @@ def _check_cgroup(cgroup: cgroups.Cgroup) -> None:
         raise Conflict(f"container's cgroup is not empty: {len(there)} process(es) found")
     if cgroup.frozen():
         raise Conflict("container's cgroup unexpectedly frozen")
+
+
+def _warn_of_capabilities(spec: Spec, warn: Warn) -> None:
+    """Those that the host has not, or nobody knows, are left out; the specification wants to hear of it."""
+    assert spec.process is not None
+    sets, host = spec.process.capabilities, capabilities.host_bounding_set()
+    if sets is None:
+        return
+    wanted = {*sets.bounding, *sets.effective, *sets.permitted, *sets.inheritable, *sets.ambient}
+    missing = sorted(name for name in wanted if not capabilities.mask([name]) & host)
+    if missing:
+        warn(f"cannot grant {', '.join(missing)}: this host has not got it")
 
 
 def _with_environment(spec: Spec, more: tuple[str, ...]) -> Spec:

@@ -6,7 +6,7 @@ cycles has nothing to collect in a process that lives for a twentieth of a
 second. And ``dataclasses`` imports ``inspect``, and with it ``ast``, ``dis``
 and ``tokenize``, just to write the docstring of a class that has none; ours
 have one, so an empty module does as well
-(``docs/design/0012-runtime.md`` has what was measured).
+(``docs/design/0013-runtime.md`` has what was measured).
 
 **Interface:** :func:`main`.
 """
