@@ -91,6 +91,7 @@ def bench(session: nox.Session) -> None:
     """Benchmarks, side by side with dockerd where it is installed."""
     run(session, "python", "-m", "tests.bench", *session.posargs)
     run(session, "python", "-m", "tests.bench.registry", *session.posargs)
+    run(session, "python", "-m", "tests.bench.runtime", *session.posargs)
 
 
 @nox.session

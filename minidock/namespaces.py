@@ -28,7 +28,6 @@ import socket
 import struct
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 from minidock import steps
 from minidock.errors import InvalidParameter
@@ -168,7 +167,8 @@ def make_time_namespace(offsets: Mapping[str, TimeOffset]) -> None:
 def _write(path: str, text: str) -> None:
     """All in one write(2), as these files want it."""
     try:
-        Path(path).write_text(text)
+        with open(path, "w") as file:
+            file.write(text)
     except OSError as error:
         raise OSError(error.errno, f"write(2) {text!r} to {path}: {error.strerror}") from None
 

@@ -19,7 +19,6 @@ must be held during ``clone``, whose child has only the calling thread.
 import ctypes
 import errno as errno_module
 import os
-import platform
 import signal
 from collections.abc import Callable, Sequence
 from enum import IntFlag
@@ -74,7 +73,7 @@ _COMMON = {  # calls newer than 2019 have the same number everywhere
 
 
 def _number(name: str) -> int:
-    machine = platform.machine()
+    machine = os.uname().machine
     numbers = _NUMBERS.get(machine)
     if numbers is None:
         raise OSError(

@@ -41,7 +41,7 @@ from minidock.spec import runtime as oci
 
 
 # %% What the runtime knows beside the configuration
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class Given:
     """``trees``: mounts opened by our parent, by their place in the list; ``cgroups``: see there."""
 

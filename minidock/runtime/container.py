@@ -35,7 +35,7 @@ Stdio = tuple[int, int, int]
 
 
 # %% What a caller may wish for, beside the configuration
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class Wishes:
     """How a container is to be made.
 
@@ -56,7 +56,7 @@ class Wishes:
 
 
 # %% A container that has been created
-@dataclass(slots=True)
+@dataclass(slots=True, eq=False)
 class Container:
     """The first process, its cgroup, and the terminal's master if it has one."""
 

@@ -101,7 +101,7 @@ def _listen(channel: Channel) -> tuple[int, int | None]:
 
 
 # %% The helper: enters, and makes the child
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class Order:
     """What :func:`execute` was asked for."""
 

@@ -41,7 +41,7 @@ PR_SET_DUMPABLE = 4
 
 
 # %% What is to be done
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class Work:
     """All that the child must know: it cannot ask anybody later."""
 

@@ -25,25 +25,26 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
-from minidock import cgroups, namespaces, steps
+from minidock import capabilities, cgroups, namespaces, steps
 from minidock.errors import Conflict, InvalidParameter, MiniDockError, NotFound, Unavailable
 from minidock.runtime import container as runtime
 from minidock.runtime import validation
 from minidock.runtime.container import Container, Wishes, converse
 from minidock.runtime.store import Entry, Status, Store, process_status
 from minidock.spec.codec import decode
-from minidock.spec.runtime import Spec
+from minidock.spec.runtime import Hooks, Spec
 
 Warn = Callable[[str], object]
 
 
 # %% Reading a bundle
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class Order:
-    """What ``create`` is asked for: a bundle, a name for it, and how."""
+    """What ``create`` is asked for: a name, a bundle, what :func:`read_bundle` found in it, and how."""
 
     container_id: str
     bundle: str
+    config: tuple[bytes, Spec]
     systemd_cgroup: bool = False
     pivot: bool = True
     keyring: bool = True
@@ -72,12 +73,13 @@ def create(store: Store, order: Order, warn: Warn) -> tuple[Entry, Container]:
     Its first process is our child and outlives us: it waits at the door.
     When anything fails, nothing is left, and ``poststop`` hooks have run.
     """
-    text, spec = read_bundle(order.bundle)
+    text, spec = order.config
     validation.check_cgroup_driver(order.systemd_cgroup, spec.linux.cgroups_path)
     validation.check(spec, order.bundle)
     store.check_free(order.container_id)
     _check_cgroup(cgroups.open(runtime.cgroup_path(spec, order.container_id)))
     spec = _with_environment(spec, order.environment)
+    _warn_of_capabilities(spec, warn)
     with steps.transaction():
         with steps.step("write down the container", call="mkdir(2)", chapter="runtime") as step:
             entry = store.create(order.container_id, text, _first_state(order, spec))
@@ -95,6 +97,18 @@ def _check_cgroup(cgroup: cgroups.Cgroup) -> None:
         raise Conflict(f"container's cgroup is not empty: {len(there)} process(es) found")
     if cgroup.frozen():
         raise Conflict("container's cgroup unexpectedly frozen")
+
+
+def _warn_of_capabilities(spec: Spec, warn: Warn) -> None:
+    """Those that the host has not, or nobody knows, are left out; the specification wants to hear of it."""
+    assert spec.process is not None
+    sets, host = spec.process.capabilities, capabilities.host_bounding_set()
+    if sets is None:
+        return
+    wanted = {*sets.bounding, *sets.effective, *sets.permitted, *sets.inheritable, *sets.ambient}
+    missing = sorted(name for name in wanted if not capabilities.mask([name]) & host)
+    if missing:
+        warn(f"cannot grant {', '.join(missing)}: this host has not got it")
 
 
 def _with_environment(spec: Spec, more: tuple[str, ...]) -> Spec:
@@ -157,7 +171,7 @@ def _undo_create(store: Store, entry: Entry, spec: Spec, warn: Warn) -> None:
         cgroup.kill()
     cgroup.delete()
     store.remove(entry.id)
-    _poststop(entry, spec, warn)
+    _poststop(entry, spec.hooks, warn)
 
 
 # %% start
@@ -190,9 +204,10 @@ def _say_start(entry: Entry) -> None:
 
 def _poststart(entry: Entry, warn: Warn) -> None:
     """A hook that fails ends the container (runtime specification 1.3, and runc ever since)."""
-    hooks = decode(Spec, entry.config()).hooks.poststart
-    if not hooks:
+    wanted = entry.config().get("hooks", {}).get("poststart")
+    if not wanted:
         return
+    hooks = decode(Hooks, {"poststart": wanted}).poststart
     from minidock.runtime import hooks as runner
 
     try:
@@ -269,11 +284,11 @@ def destroy(store: Store, entry: Entry, warn: Warn) -> None:
     cgroup.kill()
     _wait_until_dead(entry)
     cgroup.delete()
-    spec = decode(Spec, entry.config())
-    if not namespaces.has(spec.linux.namespaces, "mount"):
+    config = entry.config()
+    if not any(one["type"] == "mount" for one in config.get("linux", {}).get("namespaces", ())):
         _unmount_below(entry.state["rootfs"])
     store.remove(entry.id)
-    _poststop(entry, spec, warn)
+    _poststop(entry, decode(Hooks, config.get("hooks", {})), warn)
 
 
 def _wait_until_dead(entry: Entry) -> None:
@@ -294,15 +309,15 @@ def _unmount_below(root: str) -> None:
             syscalls.umount(place, syscalls.Umount.DETACH)
 
 
-def _poststop(entry: Entry, spec: Spec, warn: Warn) -> None:
+def _poststop(entry: Entry, hooks: Hooks, warn: Warn) -> None:
     """All of them, whatever the others say: there is nothing left to stop."""
-    if not spec.hooks.poststop:
+    if not hooks.poststop:
         return
-    from minidock.runtime import hooks
+    from minidock.runtime import hooks as runner
 
-    for hook in spec.hooks.poststop:
+    for hook in hooks.poststop:
         try:
-            hooks.run("poststop", [hook], entry.for_hooks(Status.STOPPED, 0))
+            runner.run("poststop", [hook], entry.for_hooks(Status.STOPPED, 0))
         except (MiniDockError, OSError) as error:
             warn(str(error))
 

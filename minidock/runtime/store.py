@@ -24,6 +24,7 @@ import json
 import os
 import socket
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -44,7 +45,7 @@ class Status:
 
 
 # %% One container
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class Entry:
     """A container's directory and what ``state.json`` says."""
 
@@ -231,9 +232,11 @@ class Store:
 
     def remove(self, container_id: str) -> None:
         """Forget it; what is left of a creation that was killed goes, too."""
-        import shutil
-
-        shutil.rmtree(f"{self.root}/{container_id}", ignore_errors=True)
+        directory = f"{self.root}/{container_id}"
+        with suppress(FileNotFoundError):
+            for name in os.listdir(directory):
+                os.unlink(f"{directory}/{name}")
+            os.rmdir(directory)
 
 
 def check_id(container_id: str) -> None:

@@ -6,14 +6,12 @@
 **See:** OCI runtime specification, config-linux.md, "Block IO" and below.
 """
 
-from dataclasses import dataclass
-
-from minidock.spec.codec import named
+from minidock.spec.codec import Value, named, value
 
 
 # %% Disks
-@dataclass(frozen=True, slots=True)
-class WeightDevice:
+@value
+class WeightDevice(Value):
     """A share of one disk's time (10 to 1000)."""
 
     major: int
@@ -22,8 +20,8 @@ class WeightDevice:
     leaf_weight: int | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class ThrottleDevice:
+@value
+class ThrottleDevice(Value):
     """A limit for one disk: bytes, or operations, per second."""
 
     major: int
@@ -31,8 +29,8 @@ class ThrottleDevice:
     rate: int
 
 
-@dataclass(frozen=True, slots=True)
-class BlockIO:
+@value
+class BlockIO(Value):
     """Shares of disks, and limits."""
 
     weight: int | None = None
@@ -49,32 +47,32 @@ class BlockIO:
 
 
 # %% Huge pages, network classes, RDMA
-@dataclass(frozen=True, slots=True)
-class HugepageLimit:
+@value
+class HugepageLimit(Value):
     """How many bytes of huge pages of the size ``page_size`` (``2MB``)."""
 
     page_size: str
     limit: int
 
 
-@dataclass(frozen=True, slots=True)
-class Priority:
+@value
+class Priority(Value):
     """The priority of what is sent through the device ``name``."""
 
     name: str
     priority: int
 
 
-@dataclass(frozen=True, slots=True)
-class Network:
+@value
+class Network(Value):
     """A mark on the packets of the group's sockets (version 1 only)."""
 
     class_id: int | None = named("classID", default=None)
     priorities: tuple[Priority, ...] = ()
 
 
-@dataclass(frozen=True, slots=True)
-class Rdma:
+@value
+class Rdma(Value):
     """How many handles and objects of one RDMA device."""
 
     hca_handles: int | None = None

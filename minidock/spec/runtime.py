@@ -11,17 +11,17 @@ and runc, crun or MiniDock's own runtime can run it.
 **See:** OCI runtime specification, config.md and config-linux.md.
 """
 
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Any
 
-from minidock.spec.codec import named
+from minidock.spec.codec import Value, named, value
 from minidock.spec.resources import BlockIO, HugepageLimit, Network, Rdma
 from minidock.spec.seccomp import Seccomp
 
 
 # %% The process
-@dataclass(frozen=True, slots=True)
-class User:
+@value
+class User(Value):
     """Who the process is: numeric ids, as names mean nothing to the kernel."""
 
     uid: int = 0
@@ -30,16 +30,16 @@ class User:
     additional_gids: tuple[int, ...] = ()
 
 
-@dataclass(frozen=True, slots=True)
-class ConsoleSize:
+@value
+class ConsoleSize(Value):
     """The size of the terminal in characters."""
 
     height: int
     width: int
 
 
-@dataclass(frozen=True, slots=True)
-class Capabilities:
+@value
+class Capabilities(Value):
     """The five capability sets, by name (``CAP_CHOWN``); see capabilities(7)."""
 
     bounding: tuple[str, ...] = ()
@@ -49,8 +49,8 @@ class Capabilities:
     ambient: tuple[str, ...] = ()
 
 
-@dataclass(frozen=True, slots=True)
-class Rlimit:
+@value
+class Rlimit(Value):
     """A resource limit (``RLIMIT_NOFILE``); see getrlimit(2)."""
 
     type: str
@@ -58,8 +58,8 @@ class Rlimit:
     hard: int
 
 
-@dataclass(frozen=True, slots=True)
-class Scheduler:
+@value
+class Scheduler(Value):
     """How the kernel shares processor time with the process; see sched_setattr(2)."""
 
     policy: str
@@ -71,24 +71,24 @@ class Scheduler:
     period: int = 0
 
 
-@dataclass(frozen=True, slots=True)
-class IOPriority:
+@value
+class IOPriority(Value):
     """Whose requests the disk serves first; see ioprio_set(2)."""
 
     class_: str
     priority: int = 0
 
 
-@dataclass(frozen=True, slots=True)
-class ExecAffinity:
+@value
+class ExecAffinity(Value):
     """Processors for ``exec``: when it begins (``initial``) and when the program runs (``final``)."""
 
     initial: str = ""
     final: str = ""
 
 
-@dataclass(frozen=True, slots=True)
-class Process:
+@value
+class Process(Value):
     """The program to run, and as whom."""
 
     cwd: str
@@ -109,28 +109,16 @@ class Process:
 
 
 # %% The file system
-@dataclass(frozen=True, slots=True)
-class Root:
+@value
+class Root(Value):
     """The root file system: a path, relative to the bundle if not absolute."""
 
     path: str
     readonly: bool = False
 
 
-@dataclass(frozen=True, slots=True)
-class Mount:
-    """One mount, in the order in which they are to be made."""
-
-    destination: str
-    type: str = ""
-    source: str = ""
-    options: tuple[str, ...] = ()
-    uid_mappings: tuple["IDMapping", ...] = ()
-    gid_mappings: tuple["IDMapping", ...] = ()
-
-
-@dataclass(frozen=True, slots=True)
-class IDMapping:
+@value
+class IDMapping(Value):
     """A range of user or group ids inside and outside; see user_namespaces(7)."""
 
     size: int
@@ -138,9 +126,21 @@ class IDMapping:
     host_id: int = named("hostID")
 
 
+@value
+class Mount(Value):
+    """One mount, in the order in which they are to be made."""
+
+    destination: str
+    type: str = ""
+    source: str = ""
+    options: tuple[str, ...] = ()
+    uid_mappings: tuple[IDMapping, ...] = ()
+    gid_mappings: tuple[IDMapping, ...] = ()
+
+
 # %% Programs that run when something happens
-@dataclass(frozen=True, slots=True)
-class Hook:
+@value
+class Hook(Value):
     """A program of the host's, or the container's; ``timeout`` in seconds."""
 
     path: str
@@ -149,8 +149,8 @@ class Hook:
     timeout: int | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Hooks:
+@value
+class Hooks(Value):
     """Six moments of a container's life."""
 
     prestart: tuple[Hook, ...] = ()
@@ -162,32 +162,32 @@ class Hooks:
 
 
 # %% Namespaces and devices of Linux
-@dataclass(frozen=True, slots=True)
-class Namespace:
+@value
+class Namespace(Value):
     """A namespace to make, or with ``path`` one to join."""
 
     type: str
     path: str = ""
 
 
-@dataclass(frozen=True, slots=True)
-class TimeOffset:
+@value
+class TimeOffset(Value):
     """How far a clock of a time namespace is ahead of the host's."""
 
     secs: int = 0
     nanosecs: int = 0
 
 
-@dataclass(frozen=True, slots=True)
-class Personality:
+@value
+class Personality(Value):
     """The execution domain (``LINUX``, ``LINUX32``); see personality(2)."""
 
     domain: str
     flags: tuple[str, ...] = ()
 
 
-@dataclass(frozen=True, slots=True)
-class Device:
+@value
+class Device(Value):
     """A device node to make in the container."""
 
     type: str
@@ -200,8 +200,8 @@ class Device:
 
 
 # %% Resources
-@dataclass(frozen=True, slots=True)
-class DeviceRule:
+@value
+class DeviceRule(Value):
     """A line of the device filter: which devices may be used.
 
     ``access`` are letters of ``rwm`` (read, write, mknod); none are all of them.
@@ -214,8 +214,8 @@ class DeviceRule:
     access: str = ""
 
 
-@dataclass(frozen=True, slots=True)
-class Memory:
+@value
+class Memory(Value):
     """Limits in bytes; -1 is none. ``swap`` counts memory and swap together."""
 
     limit: int | None = None
@@ -227,8 +227,8 @@ class Memory:
     check_before_update: bool = False
 
 
-@dataclass(frozen=True, slots=True)
-class CPU:
+@value
+class CPU(Value):
     """``quota`` microseconds of processor time in each ``period``; ``shares`` is a weight.
 
     ``burst``: what was not used may be used later, up to so much; ``idle`` 1:
@@ -247,15 +247,15 @@ class CPU:
     mems: str = ""
 
 
-@dataclass(frozen=True, slots=True)
-class Pids:
+@value
+class Pids(Value):
     """How many processes and threads there may be; -1 or 0 is no limit."""
 
     limit: int
 
 
-@dataclass(frozen=True, slots=True)
-class Resources:
+@value
+class Resources(Value):
     """What the cgroup grants."""
 
     devices: tuple[DeviceRule, ...] = ()
@@ -270,8 +270,8 @@ class Resources:
 
 
 # %% What is particular to Linux
-@dataclass(frozen=True, slots=True)
-class Linux:
+@value
+class Linux(Value):
     """What is particular to Linux."""
 
     namespaces: tuple[Namespace, ...] = ()
@@ -292,8 +292,8 @@ class Linux:
 
 
 # %% The whole configuration
-@dataclass(frozen=True, slots=True)
-class Spec:
+@value
+class Spec(Value):
     """The whole of ``config.json``."""
 
     oci_version: str

@@ -6,12 +6,12 @@
 **See:** OCI runtime specification, config-linux.md, "Seccomp".
 """
 
-from dataclasses import dataclass
+from minidock.spec.codec import Value, value
 
 
 # %% linux.seccomp
-@dataclass(frozen=True, slots=True)
-class Argument:
+@value
+class Argument(Value):
     """A condition on the argument of number ``index`` (0 to 5), as an unsigned number of 64 bits.
 
     With ``SCMP_CMP_MASKED_EQ`` the argument's bits that ``value`` selects must
@@ -24,8 +24,8 @@ class Argument:
     value_two: int = 0
 
 
-@dataclass(frozen=True, slots=True)
-class Syscall:
+@value
+class Syscall(Value):
     """What to do when one of ``names`` is called and all of ``args`` hold."""
 
     names: tuple[str, ...]
@@ -34,8 +34,8 @@ class Syscall:
     args: tuple[Argument, ...] = ()
 
 
-@dataclass(frozen=True, slots=True)
-class Seccomp:
+@value
+class Seccomp(Value):
     """The whole filter; ``default_action`` is for calls that no rule names."""
 
     default_action: str

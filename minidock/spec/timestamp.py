@@ -10,7 +10,6 @@ events), so the nanoseconds must not be lost on the way.
 **See:** RFC 3339; Go's ``time.RFC3339Nano``.
 """
 
-import calendar
 import time
 
 from minidock.errors import InvalidParameter
@@ -38,6 +37,8 @@ def parse_time(text: str) -> int:
     try:
         moment, offset = _split_offset(text)
         whole, _, fraction = moment.partition(".")
+        import calendar  # and locale with it: who only wants to know the time need not wait for that
+
         seconds = calendar.timegm(time.strptime(whole, "%Y-%m-%dT%H:%M:%S"))
         return (seconds - offset) * 10**9 + int(fraction.ljust(9, "0")[:9] or "0")
     except (ValueError, IndexError):

@@ -14,7 +14,6 @@ only who has not chosen gets what there is.
 """
 
 import importlib
-import os
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -73,17 +72,14 @@ def examine(root: Path) -> dict[str, str]:
 
 # %% What they lie on
 def backing(place: Path) -> str:
-    """The kind of the file system ``place`` is on, in Docker's words (``extfs`` for all of ext's)."""
-    device = os.stat(place).st_dev
-    number = f"{os.major(device)}:{os.minor(device)}"
-    kind = "<unknown>"
-    longest = 0
+    """The kind of the file system ``place`` is on, in Docker's words (``extfs`` for all of ext's).
+
+    Not by the device's number: each subvolume of btrfs has one of its own.
+    """
+    place, kind, longest = place.resolve(), "<unknown>", 0
     for line in Path("/proc/self/mountinfo").read_text().splitlines():
         left, _, right = line.partition(" - ")
-        fields = left.split()
-        point = fields[4]
-        inside = place == Path(point) or Path(point) in place.parents
-        if fields[2] == number or (inside and len(point) >= longest):
-            kind = right.split()[0]
-            longest = len(point) if fields[2] != number else 1 << 16
+        point = Path(left.split()[4])
+        if place.is_relative_to(point) and len(point.parts) >= longest:  # the last one is on top
+            kind, longest = right.split()[0], len(point.parts)
     return "extfs" if kind in ("ext2", "ext3", "ext4") else kind

@@ -32,6 +32,7 @@ from minidock import steps
 from minidock.errors import Unavailable
 from minidock.linux import syscalls
 from minidock.linux.syscalls import Umount
+from minidock.paths import write_json
 from minidock.unionfs import remove_tree
 from minidock.unionfs.mapped import mount_mapped
 from minidock.unionfs.options import LIMITS
@@ -69,6 +70,7 @@ class DeviceMapperDriver(WholeTreeDriver):
         ready = self.root / "pool" / "base"
         if not ready.exists():
             self._make_base()
+            write_json(self.root / "pool" / "next", BASE + 1)
             ready.touch()
 
     def close(self) -> None:
@@ -112,14 +114,14 @@ class DeviceMapperDriver(WholeTreeDriver):
         with self._devices:
             new.mkdir(0o700)
             number = self._next()
-            (new / "id").write_text(str(number))
+            write_json(new / "id", number)
             self.pool.snapshot(number, origin)
 
     def _next(self) -> int:
         """A number that no layer and no container has."""
         counter = self.root / "pool" / "next"
-        number = int(counter.read_text()) if counter.exists() else BASE + 1
-        counter.write_text(str(number + 1))
+        number = int(counter.read_text())
+        write_json(counter, number + 1)
         return number
 
     def _number(self, place: Path) -> int:

@@ -32,10 +32,10 @@ from pathlib import Path
 
 HERE = Path(__file__).parents[2]
 PROGRAM = f"""\
-#!{sys.executable} -IS
+#!/usr/bin/python3 -IS
 import sys
 sys.path.insert(0, "{HERE}")
-from minidock.cli.runtime import main
+from minidock.cli.runtime.__main__ import main
 sys.exit(main())
 """
 

@@ -9,8 +9,8 @@
     what a machine costs beside a container, as a table for the book
 
 The exit status says whose fault it is: 1 is ours (a test failed, a test ran
-nowhere, the machine does not come up); 3 is this computer's (no packages to be
-had, no room), and then the last line says what is missing.
+nowhere, the machine does not come up); 3 is this computer's (no room on its
+disk or in its memory), and then the last line says what is missing.
 
 **Interface:** :func:`main`.
 """

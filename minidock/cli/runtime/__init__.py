@@ -100,9 +100,7 @@ def _run(values: Values, rest: list[str], log: Log) -> int:
     name, *words = rest
     if name not in COMMANDS:
         raise UsageError(f"No help topic for '{name}'")
-    from importlib import import_module
-
-    module = import_module(f"minidock.cli.runtime.{COMMANDS[name][0]}")
+    module = __import__(f"minidock.cli.runtime.{COMMANDS[name][0]}", fromlist=["*"])
     return _guarded(name, module, Call(name, values, words, log))
 
 

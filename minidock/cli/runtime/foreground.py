@@ -27,14 +27,11 @@ if TYPE_CHECKING:
 
 OUTPUT = 1  # its place in what tcgetattr(3) gives
 
-NOT_PASSED_ON = {
-    signal.SIGKILL,
-    signal.SIGSTOP,
-    signal.SIGCHLD,
-    signal.SIGWINCH,
-    signal.SIGURG,
-    signal.SIGPIPE,
-}
+PASSED_ON = (
+    *(signal.SIGHUP, signal.SIGINT, signal.SIGQUIT, signal.SIGTERM, signal.SIGALRM),
+    *(signal.SIGUSR1, signal.SIGUSR2, signal.SIGCONT, signal.SIGTSTP, signal.SIGTTIN),
+    *(signal.SIGTTOU, signal.SIGVTALRM, signal.SIGPROF, signal.SIGIO, signal.SIGPWR),
+)
 
 
 # %% Being in front
@@ -49,9 +46,8 @@ class Foreground:
         self._handlers: dict[int, Any] = {}
 
     def __enter__(self) -> Foreground:
-        for number in signal.valid_signals() - NOT_PASSED_ON:
-            with suppress(OSError, ValueError):
-                self._handlers[number] = signal.signal(number, self._pass_on)
+        for number in PASSED_ON:
+            self._handlers[number] = signal.signal(number, self._pass_on)
         if self._console is not None:
             self._take_terminal()
         return self
@@ -61,12 +57,11 @@ class Foreground:
             os.kill(self._pid, number)
 
     def __exit__(self, *_: object) -> None:
-        import termios
-
         for number, handler in self._handlers.items():
-            with suppress(OSError, TypeError):
-                signal.signal(number, handler)
+            signal.signal(number, handler)
         if self._mode is not None and self._terminal is not None:
+            import termios
+
             termios.tcsetattr(self._terminal, termios.TCSADRAIN, self._mode)
 
     # %% The terminal

@@ -63,9 +63,11 @@ def _make(
 ) -> tuple[Store, Entry, Container]:
     bundle = os.path.abspath(values["bundle"] or ".")
     more, environment = listen_fds()
+    config = lifecycle.read_bundle(bundle)
     order = Order(
         container_id,
         bundle,
+        config,
         systemd_cgroup=call.values["systemd-cgroup"],
         pivot=not values["no-pivot"],
         keyring=not values["no-new-keyring"],
@@ -75,9 +77,8 @@ def _make(
     for fd in range(3 + more, 3 + order.preserve_fds):
         if not os.path.exists(f"/proc/self/fd/{fd}"):
             raise InvalidParameter(f"unable to stat preserved-fd {fd - 3 - more}: it is not open")
-    _, spec = lifecycle.read_bundle(bundle)
-    if spec.process is not None:
-        check_terminal(spec.process.terminal, detach, values["console-socket"])
+    if config[1].process is not None:
+        check_terminal(config[1].process.terminal, detach, values["console-socket"])
     store = Store(call.root)
     with trace(call.log), steps.transaction():
         entry, made = lifecycle.create(store, order, call.log.warn)
