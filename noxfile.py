@@ -55,7 +55,22 @@ def book(session: nox.Session) -> None:
 @nox.session
 def tests(session: nox.Session) -> None:
     """Tests on the real kernel (as root), the book's transcripts, and the leak check."""
-    run(session, "pytest", *session.posargs)
+    report = ["--junitxml=reports/host.xml", "-o", "junit_family=xunit1"]
+    run(session, "pytest", *(session.posargs or report))
+
+
+@nox.session
+def box(session: nox.Session) -> None:
+    """The VM's box, from Debian packages alone; -- --fresh builds it though it is there."""
+    session.run("./setup", "--vm", external=True)
+    run(session, "python", "-m", "tools.vm", "box", *session.posargs)
+
+
+@nox.session
+def vm(session: nox.Session) -> None:
+    """The tests in the VM; -- --smoke only those that the host could not run; -- --by qemu."""
+    session.run("./setup", "--vm", external=True)
+    run(session, "python", "-m", "tools.vm", "test", *session.posargs)
 
 
 @nox.session
@@ -73,12 +88,12 @@ def bench(session: nox.Session) -> None:
 
 
 @nox.session
-def suites(session: nox.Session) -> None:
-    """Other people's suites of OCI runtimes: ``nox -s suites -- PATH…`` (checkouts that are built)."""
-    run(session, "python", "-m", "tests.conformance.suites", *session.posargs)
-
-
-@nox.session
 def distribution(session: nox.Session) -> None:
     """The OCI distribution suite against our registry and Debian's: nox -s distribution -- SUITE."""
     run(session, "python", "-m", "tests.conformance.distribution_suite", *session.posargs)
+
+
+@nox.session
+def suites(session: nox.Session) -> None:
+    """Other people's suites of OCI runtimes: ``nox -s suites -- PATH…`` (checkouts that are built)."""
+    run(session, "python", "-m", "tests.conformance.suites", *session.posargs)

@@ -64,8 +64,9 @@ class Done:
 
     @property
     def last(self) -> str:
-        """The last line it said, as people quote it."""
-        lines = [line for line in (self.err or self.out).splitlines() if line.strip()]
+        """The last line it said, as people quote it; not the advice that follows an error."""
+        said = (self.err or self.out).splitlines()
+        lines = [line for line in said if line.strip() and not line.startswith("Run '")]
         return lines[-1].strip() if lines else f"nothing (status {self.status})"
 
 

@@ -34,14 +34,14 @@ from labs.table import ROOT
 from minidock import cgroups, namespaces
 from minidock.linux import syscalls
 from minidock.linux.syscalls import Clone, Mount, Umount
-from minidock.rootfs import mounts
-from minidock.spec import runtime as oci
 
 INSIDE = "MINIDOCK_LAB_SANDBOX"
 
 ALL = Clone.NEWNS | Clone.NEWPID | Clone.NEWNET | Clone.NEWIPC | Clone.NEWUTS
 
 PREFIX = "minidock-lab-"  # of directories and cgroups; then the pid of who has made them
+
+QUIET = Mount.NOSUID | Mount.NODEV | Mount.NOEXEC
 
 PR_SET_PDEATHSIG = 1
 
@@ -172,7 +172,7 @@ def _furnish(scratch: Path) -> None:
     syscalls.unshare(Clone.NEWCGROUP)
     syscalls.mount("", "/", flags=Mount.PRIVATE | Mount.REC)
     syscalls.umount("/proc", Umount.DETACH)  # and what systemd has mounted in it
-    syscalls.mount("proc", "/proc", "proc", Mount.NOSUID | Mount.NODEV | Mount.NOEXEC)
+    syscalls.mount("proc", "/proc", "proc", QUIET)
     syscalls.mount("minidock-lab", scratch, "tmpfs", data="mode=755")
     _mount_sys(scratch)
     syscalls.mount("", "/", flags=Mount.SHARED | Mount.REC)
@@ -185,21 +185,32 @@ def _mount_sys(scratch: Path) -> None:
 
     The host's must go: with two in the list of mounts, the engine would take each tree twice.
     """
-    options = ("nosuid", "nodev", "noexec")
-    top = os.open("/", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        mounts.mount_all(
-            top, [oci.Mount(f"{scratch}/cgroup", "cgroup", "cgroup", options)], mounts.Given()
-        )
-        syscalls.umount("/sys", Umount.DETACH)
-        mounts.mount_all(top, [oci.Mount("/sys", "sysfs", "sysfs", options)], mounts.Given())
-        syscalls.mount(scratch / "cgroup", "/sys/fs/cgroup", flags=Mount.MOVE)
-    finally:
-        os.close(top)
-    unified = cgroups.host().unified
-    if unified is not None:
-        os.mkdir(f"{unified}/main")
-        cgroups.write(f"{unified}/main/cgroup.procs", "0")
+    host, top = cgroups.host(), scratch / "cgroup"
+    top.mkdir()
+    if host.version is cgroups.Version.V2:
+        syscalls.mount("cgroup", top, "cgroup2", QUIET)
+    else:
+        _mount_trees(host, top)
+    syscalls.umount("/sys", Umount.DETACH)
+    syscalls.mount("sysfs", "/sys", "sysfs", QUIET)
+    syscalls.mount(top, "/sys/fs/cgroup", flags=Mount.MOVE)
+    if host.unified is not None:
+        os.mkdir(f"{host.unified}/main")
+        cgroups.write(f"{host.unified}/main/cgroup.procs", "0")
+
+
+def _mount_trees(host: cgroups.Host, top: Path) -> None:
+    """Version 1: one tree for each controller, or for several together, under the host's names."""
+    syscalls.mount("cgroup", top, "tmpfs", QUIET, "mode=755")
+    trees: dict[str, list[str]] = {}
+    for name, place in host.controllers.items():
+        trees.setdefault(place, []).append(name if name in cgroups.CONTROLLERS else f"name={name}")
+    for place, names in trees.items():
+        (top / os.path.basename(place)).mkdir()
+        syscalls.mount("cgroup", top / os.path.basename(place), "cgroup", QUIET, ",".join(names))
+    if host.unified is not None:
+        (top / os.path.basename(host.unified)).mkdir()
+        syscalls.mount("cgroup", top / os.path.basename(host.unified), "cgroup2", QUIET)
 
 
 def _environment(scratch: Path, shadow: Path | None) -> dict[str, str]:

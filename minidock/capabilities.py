@@ -117,12 +117,14 @@ def lower_the_ceiling(capabilities: Capabilities) -> None:
 
 
 # %% Becoming the user
-def become(user: User, capabilities: Capabilities | None) -> None:
+def become(user: User, capabilities: Capabilities | None, keep: int = 0) -> None:
     """Change to the ids of ``user`` and the other four capability sets, in the only order that works.
 
     The groups while we may still choose them; the user id while the sets are
     kept; the sets themselves; then the ambient set, which must lie within
-    both permitted and inheritable.
+    both permitted and inheritable. ``keep``: a mask of what we still need to
+    do ourselves; execve(2), which computes the sets anew from the bounding, the
+    inheritable and the ambient one, takes it away.
     """
     with steps.step(
         "become the user",
@@ -137,14 +139,14 @@ def become(user: User, capabilities: Capabilities | None) -> None:
         os.setresgid(user.gid, user.gid, user.gid)
         os.setresuid(user.uid, user.uid, user.uid)
         if capabilities is not None:
-            _set(capabilities)
+            _set(capabilities, keep & host_bounding_set())
 
 
-def _set(capabilities: Capabilities) -> None:
+def _set(capabilities: Capabilities, keep: int) -> None:
     host = host_bounding_set()
     permitted = mask(capabilities.permitted) & host
     inheritable = mask(capabilities.inheritable) & host
-    capset(mask(capabilities.effective) & permitted, permitted, inheritable)
+    capset(mask(capabilities.effective) & permitted | keep, permitted | keep, inheritable)
     prctl(PR_SET_KEEPCAPS, 0, name="PR_SET_KEEPCAPS")
     prctl(PR_CAP_AMBIENT, PR_CAP_AMBIENT_CLEAR_ALL, name="PR_CAP_AMBIENT_CLEAR_ALL")
     ambient = mask(capabilities.ambient) & permitted & inheritable

@@ -35,6 +35,8 @@ if TYPE_CHECKING:  # typing takes 1.5 ms to import, and nothing here needs it to
 VERSION = "v1.47"
 PIECE = 256 * 1024
 
+CUT_OFF = "the MiniDock daemon hung up in the middle of its answer (see its daemon.log)"
+
 KINDS = {
     304: errors.NotModified,
     400: errors.InvalidParameter,
@@ -124,6 +126,14 @@ def _become_daemon(run: str, writes: int) -> None:
 
 
 # %% Requests
+UNRESERVED = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_.-~"
+
+
+def quote(text: str) -> str:
+    """Percent-encoding, without the 5 ms that urllib.parse takes to import."""
+    return "".join(c if c in UNRESERVED else "".join(f"%{b:02X}" for b in c.encode()) for c in text)
+
+
 class Answer:
     """The head of a response; the body is read from :attr:`body`."""
 
@@ -135,8 +145,11 @@ class Answer:
     def pieces(self) -> Iterator[bytes]:
         """The body as it comes."""
         if self.headers.get("transfer-encoding") == "chunked":
-            while size := int(self._reader.readline().split(b";")[0] or b"0", 16):
-                yield self._reader.read(size)
+            while size := self._next_size():
+                data = self._reader.read(size)
+                if len(data) < size:
+                    raise Unavailable(CUT_OFF)
+                yield data
                 self._reader.readline()
             self._reader.readline()
             return
@@ -144,9 +157,16 @@ class Answer:
         while left:
             data = self._reader.read(min(left, PIECE))
             if not data:
-                return
+                raise Unavailable(CUT_OFF)
             left -= len(data)
             yield data
+
+    def _next_size(self) -> int:
+        """Of a chunk; 0 is the end that was meant, while nothing at all is one that was not."""
+        line = self._reader.readline()
+        if not line:
+            raise Unavailable(CUT_OFF)
+        return int(line.split(b";")[0], 16)
 
     def read(self) -> bytes:
         """The whole body."""

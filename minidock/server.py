@@ -69,6 +69,8 @@ class Request:
             value = json.loads(data)
         except ValueError as error:
             raise InvalidParameter(f"the request's body is not JSON: {error}") from None
+        if value is None:  # how Go writes that there is nothing
+            return {}
         if not isinstance(value, dict):
             raise InvalidParameter("the request's body is not a JSON object")
         return value

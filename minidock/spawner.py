@@ -103,7 +103,7 @@ def main(fd: int) -> None:
     import signal
     import socket
 
-    from minidock import cgroups, monitor
+    from minidock import capabilities, cgroups, monitor, seccomp
     from minidock.linux.syscalls import set_process_name, set_process_title
 
     signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # the kernel buries our children
@@ -114,6 +114,7 @@ def main(fd: int) -> None:
     requests = Channel(socket.socket(fileno=fd))
     os.set_inheritable(fd, False)
     cgroups.open("/")  # looks at the host once, for all monitors
+    seccomp.warm(capabilities.DEFAULT)
     gc.collect()
     gc.freeze()
     while True:

@@ -1,4 +1,4 @@
-"""For all tests: the leak check of the host at the end of the session."""
+"""For all tests: the leak check of the host at the end of the session, and a limit of its time."""
 
 import os
 import secrets
@@ -10,6 +10,22 @@ from pathlib import Path
 import pytest
 
 from tests import leaks
+
+# Those in vm/ look at a virtual machine from outside: `nox -s vm` brings it up, and says where.
+collect_ignore = [] if "MINIDOCK_VM_SSH" in os.environ else ["vm"]
+
+
+# %% A limit of time
+BEGAN = time.monotonic()
+SECONDS = float(os.environ.get("MINIDOCK_TEST_SECONDS", "inf"))
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_runtest_teardown(item: pytest.Item) -> None:
+    """Stop in good order when the time is up; what has run so far is reported."""
+    if time.monotonic() - BEGAN > SECONDS:
+        item.session.shouldstop = f"the {SECONDS:.0f} s of $MINIDOCK_TEST_SECONDS are over"
+
 
 # %% What the host's own tools make at their first use
 NETNS = Path("/run/netns")

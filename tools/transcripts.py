@@ -22,7 +22,7 @@ images ``busybox`` and ``debian:bookworm``.
 ``python -m tools.transcripts [--rewrite] [CHAPTER…]`` runs them;
 ``--rewrite`` puts what was really printed into the chapter.
 
-**Interface:** :func:`blocks`, :func:`matches`, :func:`run_chapter`.
+**Interface:** :func:`blocks`, :func:`matches`, :func:`run_chapter`, :func:`skipped`.
 """
 
 import contextlib
@@ -41,7 +41,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).parent.parent
 CHAPTERS = ROOT / "chapters"
-TIMEOUT = 60.0
+TIMEOUT = 60.0 * max(1.0, float(os.environ.get("MINIDOCK_SLOWNESS", "1")) / 5)  # as tests/speed.py
 
 
 # %% Blocks and commands
@@ -216,14 +216,25 @@ def capabilities() -> frozenset[str]:
     return frozenset(has)
 
 
+def skipped(path: Path) -> list[str]:
+    """The commands of a chapter that this machine cannot run, and why: one line for each need."""
+    lacking: dict[str, list[int]] = {}
+    for command in blocks(path.read_text()):
+        missing = command.needs - capabilities()
+        if missing:
+            lacking.setdefault(" ".join(sorted(missing)), []).append(command.first)
+    return [f"{len(lines)} commands need {need}" for need, lines in lacking.items()]
+
+
 def run_chapter(path: Path, rewrite: bool = False) -> list[str]:
     """What differs, command by command; with ``rewrite`` the chapter is made to agree."""
     commands = blocks(path.read_text())
     problems: list[str] = []
     real: dict[int, list[str]] = {}
     with environment() as own, tempfile.TemporaryDirectory(prefix="mdbook") as place:
-        if any("minidock" in command.text for command in commands):
-            for image in ("busybox", "debian:bookworm"):
+        words = "\n".join(line for one in commands for line in (one.text, *one.shown))
+        for image in ("busybox", "debian:bookworm"):
+            if "minidock" in words and image.partition(":")[0] in words:
                 load = ["minidock", "load", "-i", str(archive(image))]
                 subprocess.run(load, env=own, check=True, capture_output=True)
         shell = Shell(own, Path(place))

@@ -1,6 +1,6 @@
 """Routes about files in containers: what ``docker cp`` asks for.
 
-**Interface:** :data:`ROUTES`.
+**Interface:** :data:`ROUTES`, :func:`piped`.
 
 **See:** Engine API, "Get an archive of a filesystem resource in a container".
 """
@@ -10,6 +10,7 @@ import json
 import os
 import threading
 from collections.abc import Callable, Iterator
+from contextvars import copy_context
 from typing import BinaryIO, cast
 
 from minidock.engine import Engine
@@ -42,11 +43,11 @@ def read(engine: Engine, request: Request, ref: str) -> Response:
     """``docker cp CONTAINER:PATH …``."""
     path = _path(request)
     headers = _stat_header(engine, ref, path)
-    pieces = _piped(lambda out: engine.copying.read(engine.find(ref), path, out))
+    pieces = piped(lambda out: engine.copying.read(engine.find(ref), path, out))
     return Response(pieces=pieces, content_type="application/x-tar", headers=headers)
 
 
-def _piped(act: Callable[[BinaryIO], None]) -> Iterator[bytes]:
+def piped(act: Callable[[BinaryIO], None]) -> Iterator[bytes]:
     """What ``act`` writes into a file, as it is written: a thread at the other end of a pipe."""
     reads, writes = os.pipe()
     failures: list[BaseException] = []
@@ -60,7 +61,8 @@ def _piped(act: Callable[[BinaryIO], None]) -> Iterator[bytes]:
         except (MiniDockError, OSError) as error:
             failures.append(error)
 
-    thread = threading.Thread(target=fill, daemon=True)
+    # In our context, or nobody would hear of the steps.
+    thread = threading.Thread(target=copy_context().run, args=(fill,), daemon=True)
     thread.start()
     with open(reads, "rb", buffering=0) as pipe:
         while piece := pipe.read(256 * 1024):

@@ -14,7 +14,6 @@ from minidock.engine.attaching import Wishes
 from minidock.engine.logs import Selection
 from minidock.errors import InvalidParameter, NotFound
 from minidock.server import Request, Response, Route
-from minidock.spec.timestamp import parse_moment
 
 RAW, FRAMED = "application/vnd.docker.raw-stream", "application/vnd.docker.multiplexed-stream"
 
@@ -44,11 +43,6 @@ def inspect(engine: Engine, request: Request, ref: str) -> Response:
 def top(engine: Engine, request: Request, ref: str) -> Response:
     """``docker top``."""
     return Response(json=engine.top(ref, request.query.get("ps_args", "")))
-
-
-def changes(engine: Engine, request: Request, ref: str) -> Response:
-    """``docker diff``."""
-    return Response(json=engine.changes(ref))
 
 
 # %% The lifecycle
@@ -194,37 +188,12 @@ def stats(engine: Engine, request: Request, ref: str) -> Response:
     return Response(pieces=pieces())
 
 
-# %% Rubbish
-def prune(engine: Engine, request: Request) -> Response:
-    """``docker container prune``."""
-    filters, removed = request.filters(), []
-    for name in filters:
-        if name not in ("label", "until"):
-            raise InvalidParameter(f"invalid filter '{name}'")
-    before = min((_until(text) for text in filters.pop("until", [])), default=time.time() + 1)
-    for entry in engine.list(all=True, limit=0, filters=filters, size=False):
-        if entry["State"] in ("created", "exited") and entry["Created"] <= before:
-            engine.remove(entry["Id"], force=False, volumes=False)
-            removed.append(entry["Id"])
-    return Response(json={"ContainersDeleted": removed, "SpaceReclaimed": 0})
-
-
-def _until(text: str) -> float:
-    """``1h30m`` ago, or seconds since 1970, or a date."""
-    try:
-        return parse_moment(text)
-    except ValueError:
-        raise InvalidParameter(f"invalid value {text!r} for filter until") from None
-
-
 # %% The routes
 ROUTES: list[Route] = [
     ("POST", "/containers/create", create),
-    ("POST", "/containers/prune", prune),
     ("GET", "/containers/json", list_),
     ("GET", "/containers/{ref}/json", inspect),
     ("GET", "/containers/{ref}/top", top),
-    ("GET", "/containers/{ref}/changes", changes),
     ("POST", "/containers/{ref}/start", start),
     ("POST", "/containers/{ref}/stop", stop),
     ("POST", "/containers/{ref}/restart", restart),

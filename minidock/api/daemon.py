@@ -43,11 +43,13 @@ def serve(
     ready_fd: int | None = None,
     storage_driver: str | None = None,
     registries: Settings | None = None,
+    userns_remap: str = "",
+    store_quota: int | None = None,
 ) -> None:
     """Serve until SIGTERM or SIGINT. Writes ``ready`` or one line of error to ``ready_fd``."""
     try:
         lock = _lock(paths)
-        engine = Engine(paths, storage_driver, registries)
+        engine = Engine(paths, storage_driver, registries, userns_remap, store_quota)
         engine.open()
         listener = _listen(paths)
     except (MiniDockError, OSError) as error:

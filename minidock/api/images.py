@@ -7,6 +7,7 @@
 
 import json
 from collections.abc import Iterator
+from contextvars import copy_context
 from queue import SimpleQueue
 from threading import Thread
 from typing import Any, BinaryIO, cast
@@ -22,7 +23,8 @@ def list_(engine: Engine, request: Request) -> Response:
     filters, shared = request.filters(), request.flag("shared-size")
     if request.query.get("filter"):  # how clients of before 1.28 gave a name
         filters.setdefault("reference", []).append(request.query["filter"])
-    return Response(json=engine.images.listed(filters, shared=shared))
+    found = engine.images.listed(filters, everything=request.flag("all"), shared=shared)
+    return Response(json=found)
 
 
 def inspect(engine: Engine, request: Request, name: str) -> Response:
@@ -40,7 +42,7 @@ def load(engine: Engine, request: Request) -> Response:
     """``docker load``: messages while it goes on, with ``quiet`` only the last ones."""
     quiet = request.flag("quiet")
     return Response(
-        pieces=_messages(request, lambda body, say: engine.images.load(body, say, quiet=quiet))
+        pieces=_messages(request, lambda body, say: engine.store.load(body, say, quiet))
     )
 
 
@@ -59,7 +61,7 @@ def _messages(request: Request, work: Any) -> Iterator[bytes]:
         finally:
             queue.put(None)
 
-    thread = Thread(target=run, daemon=True)
+    thread = Thread(target=copy_context().run, args=(run,), daemon=True)
     thread.start()
     while (message := queue.get()) is not None:
         yield json.dumps(message).encode() + b"\r\n"
@@ -82,7 +84,8 @@ def _import(engine: Engine, request: Request) -> Response:
 
     def work(body: BinaryIO, say: Any) -> None:
         message = request.query.get("message", "")
-        say({"status": engine.images.import_rootfs(body, reference, changes, message)})
+        platform = request.query.get("platform", "")
+        say({"status": engine.store.import_(body, reference, changes, message, platform)})
 
     return Response(pieces=_messages(request, work))
 
@@ -91,13 +94,14 @@ def _import(engine: Engine, request: Request) -> Response:
 def tag(engine: Engine, request: Request, name: str) -> Response:
     """``docker tag``."""
     repository, tag_ = request.query.get("repo", ""), request.query.get("tag", "")
-    engine.images.tag(name, f"{repository}:{tag_}" if tag_ else repository)
+    engine.store.tag(name, f"{repository}:{tag_}" if tag_ else repository)
     return Response(201)
 
 
 def remove(engine: Engine, request: Request, name: str) -> Response:
     """``docker rmi``."""
-    return Response(json=engine.remove_image(name, request.flag("force")))
+    force, prune = request.flag("force"), not request.flag("noprune")
+    return Response(json=engine.store.remove(name, force=force, prune=prune))
 
 
 # %% The routes

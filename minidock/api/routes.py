@@ -12,7 +12,17 @@ checked here, and nowhere else matters.
 import re
 from collections.abc import Callable
 
-from minidock.api import archives, containers, execs, images, registry, search, system
+from minidock.api import (
+    archives,
+    containers,
+    execs,
+    images,
+    registry,
+    search,
+    system,
+    usage,
+    versions,
+)
 from minidock.api.status import status_of
 from minidock.api.trace import Hub
 from minidock.engine import Engine
@@ -24,6 +34,8 @@ Handler = Callable[..., Response]
 
 TABLE: list[Route] = [
     *system.ROUTES,
+    *usage.ROUTES,
+    *versions.ROUTES,
     *containers.ROUTES,
     *archives.ROUTES,
     *execs.ROUTES,

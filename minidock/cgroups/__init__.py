@@ -36,7 +36,8 @@ from functools import cache
 from typing import Any
 
 from minidock import steps
-from minidock.errors import Unavailable
+from minidock.errors import Conflict, Unavailable
+from minidock.spec.resources import Rdma
 from minidock.spec.runtime import Resources
 
 
@@ -203,17 +204,17 @@ class Cgroup(ABC):
     def kill(self) -> None:
         """Kill every process in it, and wait until none is left."""
         deadline = time.monotonic() + 10.0
-        while self.pids():
+        while left := self.everybody():
             self._kill_once()
             if time.monotonic() > deadline:
-                raise Unavailable(f"processes in cgroup {self.path} do not die: {self.pids()}")
+                raise Unavailable(f"processes in cgroup {self.path} do not die: {left}")
             time.sleep(0.001)
 
     def _kill_once(self) -> None:
         """Freeze first, so that nobody forks away while we go through the list."""
         with suppress(OSError):
             self.freeze(True)
-        for pid in self.pids():
+        for pid in self.everybody():
             with suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGKILL)
         with suppress(OSError):
@@ -290,6 +291,13 @@ def write(path: str, value: str) -> None:
         raise OSError(error.errno, f"write(2) {value!r} to {path}: {error.strerror}") from None
 
 
+def write_known(path: str, value: str) -> None:
+    """The same; a file that this kernel does not have is a limit that it cannot keep."""
+    if not os.path.exists(path):
+        raise Unavailable(f"this kernel has no {os.path.basename(path)} (wanted: {value})")
+    write(path, value)
+
+
 def read(path: str) -> str:
     """The whole of a small file."""
     with builtins.open(path) as file:
@@ -301,6 +309,24 @@ def keyed(path: str) -> dict[str, int]:
     return {name: int(value) for name, value in (line.split() for line in read(path).splitlines())}
 
 
+# %% What both versions do
+def check_usage(file: str, limit: int) -> None:
+    """``checkBeforeUpdate``: do not set a limit below what is used, which would kill."""
+    used = int(read(file))
+    if used > limit:
+        raise Conflict(
+            f"unable to set memory limit to {limit}: container already using {used} bytes"
+        )
+
+
+def rdma_line(device: str, limits: Rdma) -> str:
+    """``mlx4_0 hca_handle=3 hca_object=max``."""
+    pairs = (("hca_handle", limits.hca_handles), ("hca_object", limits.hca_objects))
+    words = [f"{name}={'max' if value is None else value}" for name, value in pairs]
+    return " ".join([device, *words])
+
+
+# %% Removing one
 def remove_tree(directory: str) -> None:
     """``rmdir`` a cgroup and those that its processes may have made below it.
 

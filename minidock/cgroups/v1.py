@@ -19,9 +19,20 @@ import os
 from contextlib import suppress
 from typing import Any
 
-from minidock.cgroups import Cgroup, Host, Stats, keyed, read, write
-from minidock.cgroups.hardware import lines_v1
+from minidock.cgroups import (
+    Cgroup,
+    Host,
+    Stats,
+    check_usage,
+    keyed,
+    rdma_line,
+    read,
+    write,
+    write_known,
+)
+from minidock.cgroups.v2 import switch_on_above
 from minidock.errors import InvalidParameter, Unavailable
+from minidock.spec.resources import BlockIO, HugepageLimit, Network
 from minidock.spec.runtime import CPU, DeviceRule, Memory, Resources
 
 
@@ -75,17 +86,25 @@ class V1Cgroup(Cgroup):
             limit = resources.pids.limit
             value = str(limit) if limit > 0 else "max"
             write(self._directory("pids", "a limit of processes") + "/pids.max", value)
-        for controller, file, text in lines_v1(resources):
-            path = f"{self._directory(controller, file)}/{file}"
-            if not os.path.exists(path):
-                raise Unavailable(f"{file}: this kernel or its disk scheduler has no such limit")
-            write(path, text)
+        if resources.block_io is not None:
+            limit_disks(self._directory("blkio", "a disk limit"), resources.block_io)
+        if resources.hugepage_limits:
+            self._limit_hugepages(resources.hugepage_limits)
+        if resources.network is not None:
+            self._mark_packets(resources.network)
+        for device, limits in resources.rdma.items():
+            directory = self._directory("rdma", "an RDMA limit")
+            write(f"{directory}/rdma.max", rdma_line(device, limits))
         if resources.devices:
             _limit_devices(self._directory("devices", "the device filter"), resources.devices)
 
     # %% Processors
     def _limit_cpu(self, cpu: CPU) -> None:
-        """Shares are a weight; quota is microseconds per period; cpus and mems are lists."""
+        """Shares are a weight; quota is microseconds per period; cpus and mems are lists.
+
+        A burst may not exceed the quota, so it comes after; real time may not
+        exceed its period, likewise.
+        """
         if cpu.shares is not None:
             self._write_cpu("shares", cpu.shares)
         parts = [("cfs_period_us", cpu.period), ("cfs_quota_us", cpu.quota)]
@@ -98,6 +117,15 @@ class V1Cgroup(Cgroup):
                 raise
             for name, number in reversed(given):
                 self._write_cpu(name, number)
+        more = (
+            ("cfs_burst_us", cpu.burst),
+            ("rt_period_us", cpu.realtime_period),
+            ("rt_runtime_us", cpu.realtime_runtime),
+            ("idle", cpu.idle),
+        )
+        for name, value in more:
+            if value is not None:
+                self._write_cpu(name, value)
         for name, text in (("cpus", cpu.cpus), ("mems", cpu.mems)):
             if text:
                 directory = self._directory("cpuset", f"--cpuset-{name}")
@@ -109,7 +137,27 @@ class V1Cgroup(Cgroup):
                     ) from None
 
     def _write_cpu(self, name: str, number: int) -> None:
-        write(f"{self._directory('cpu', 'a processor limit')}/cpu.{name}", str(number))
+        _schedule(f"{self._directory('cpu', 'a processor limit')}/cpu.{name}", number)
+
+    # %% Huge pages and packets
+    def _limit_hugepages(self, limits: tuple[HugepageLimit, ...]) -> None:
+        """On a hybrid host this controller may live in the version 2 tree, with that tree's file."""
+        tree, file = self._host.controllers.get("hugetlb"), "limit_in_bytes"
+        if tree is None and self._host.unified is not None:
+            tree, file = self._host.unified, "max"
+            switch_on_above(tree, self.path, ("hugetlb",))
+        if tree is None:
+            self._directory("hugetlb", "a limit of huge pages")
+        for one in limits:
+            write_known(f"{tree}{self.path}/hugetlb.{one.page_size}.{file}", str(one.limit))
+
+    def _mark_packets(self, network: Network) -> None:
+        if network.class_id is not None:
+            directory = self._directory("net_cls", "linux.resources.network.classID")
+            write(f"{directory}/net_cls.classid", str(network.class_id))
+        for one in network.priorities:
+            directory = self._directory("net_prio", "linux.resources.network.priorities")
+            write(f"{directory}/net_prio.ifpriomap", f"{one.name} {one.priority}")
 
     # %% Looking, freezing, killing
     def stats(self) -> Stats:
@@ -174,6 +222,20 @@ class V1Cgroup(Cgroup):
         super()._kill_once()
 
 
+def _schedule(path: str, number: int) -> None:
+    """Real time is divided, not shared: a group can have no more than its parent has left."""
+    try:
+        write_known(path, str(number))
+    except OSError as error:
+        if "/cpu.rt_" not in path or error.errno != errno.EINVAL:
+            raise
+        parent = os.path.dirname(os.path.dirname(path))
+        raise InvalidParameter(
+            f"{os.path.basename(path)} {number}: no more than {parent}/cpu.rt_runtime_us (less what its"
+            " other children have) can be given: write into that file first"
+        ) from None
+
+
 # %% Memory
 def _limit_memory(directory: str, memory: Memory) -> None:
     limits = [
@@ -188,11 +250,54 @@ def _limit_memory(directory: str, memory: Memory) -> None:
             limits.reverse()
     limits.append(("memory.soft_limit_in_bytes", memory.reservation))
     limits.append(("memory.swappiness", memory.swappiness))
+    limits.append(("memory.kmem.tcp.limit_in_bytes", memory.kernel_tcp))
+    if memory.check_before_update and memory.limit is not None and memory.limit >= 0:
+        check_usage(f"{directory}/memory.usage_in_bytes", memory.limit)
     for name, value in limits:
         if value is not None:
-            write(f"{directory}/{name}", str(value))
-    if memory.disable_oom_killer:
-        write(f"{directory}/memory.oom_control", "1")
+            write_known(f"{directory}/{name}", str(value))
+    if memory.disable_oom_killer is not None:
+        write(f"{directory}/memory.oom_control", str(int(memory.disable_oom_killer)))
+
+
+# %% Disks
+def limit_disks(directory: str, limits: BlockIO) -> None:
+    """Weights are kept by the scheduler BFQ, under its own name or the old one; rates by the kernel."""
+    for name, weight in (("weight", limits.weight), ("leaf_weight", limits.leaf_weight)):
+        if weight is not None:
+            write_known(_weight_file(directory, name), str(weight))
+    for device in limits.weight_device:
+        at = f"{device.major}:{device.minor}"
+        for name, weight in (("weight", device.weight), ("leaf_weight", device.leaf_weight)):
+            if weight is not None:
+                _weigh_device(_weight_file(directory, f"{name}_device"), at, weight)
+    rates = (
+        ("read_bps", limits.throttle_read_bps_device),
+        ("write_bps", limits.throttle_write_bps_device),
+        ("read_iops", limits.throttle_read_iops_device),
+        ("write_iops", limits.throttle_write_iops_device),
+    )
+    for name, devices in rates:
+        for one in devices:
+            line = f"{one.major}:{one.minor} {one.rate}"
+            write_known(f"{directory}/blkio.throttle.{name}_device", line)
+
+
+def _weigh_device(path: str, device: str, weight: int) -> None:
+    try:
+        write_known(path, f"{device} {weight}")
+    except OSError as error:
+        if error.errno != errno.EOPNOTSUPP:
+            raise
+        raise Unavailable(
+            f"the disk {device} keeps no weights: its scheduler is not bfq"
+            f" (see /sys/dev/block/{device}/queue/scheduler)"
+        ) from None
+
+
+def _weight_file(directory: str, name: str) -> str:
+    bfq = f"{directory}/blkio.bfq.{name}"
+    return bfq if os.path.exists(bfq) else f"{directory}/blkio.{name}"
 
 
 # %% Cpusets and devices

@@ -5,8 +5,9 @@
 The traps. A controller acts in a directory only if its parent has it in
 ``cgroup.subtree_control``, and the parent's parent too, so they are
 switched on from the top down; and a directory with processes of its own may
-not do so (EBUSY): our ``/minidock`` holds only containers. There is no
-devices controller: its work is done by a BPF program attached to the
+not do so (EBUSY): our ``/minidock`` holds only containers. An engine that
+runs *in* a container sees the container's cgroup as the top, and itself
+sitting in it: it moves down, into a leaf. There is no devices controller: its work is done by a BPF program attached to the
 directory. Swap is counted by itself, not together with memory, and shares
 became a weight between 1 and 10000.
 
@@ -14,17 +15,31 @@ became a weight between 1 and 10000.
 specification, config-linux.md, "Unified".
 """
 
+import errno
 import os
+import select
+import time
+from collections.abc import Sequence
 from contextlib import suppress
 from typing import Any
 
-from minidock.cgroups import Cgroup, Host, Stats, keyed, read, write
-from minidock.cgroups.hardware import lines_v2
+from minidock import steps
+from minidock.cgroups import (
+    Cgroup,
+    Host,
+    Stats,
+    check_usage,
+    keyed,
+    rdma_line,
+    read,
+    write,
+)
 from minidock.errors import InvalidParameter, Unavailable
 from minidock.linux import bpf
+from minidock.spec.resources import BlockIO
 from minidock.spec.runtime import CPU, Memory, Resources
 
-WANTED = ("cpu", "cpuset", "memory", "pids", "io")
+WANTED = ("cpu", "cpuset", "memory", "pids", "io", "hugetlb", "rdma")
 
 
 # %% A cgroup with one directory
@@ -47,10 +62,23 @@ class V2Cgroup(Cgroup):
     def make(self) -> None:
         """``mkdir``, and switch the controllers on in every directory above it."""
         os.makedirs(self.directory, exist_ok=True)
-        above = self._tree
-        for name in self.path.strip("/").split("/"):
-            _switch_on(above)
-            above = f"{above}/{name}"
+        switch_on_above(self._tree, self.path, WANTED)
+
+    def add(self, pid: int) -> None:
+        """Put ``pid`` in. A group that has groups below may hold nobody: then where the first one is."""
+        try:
+            super().add(pid)
+        except OSError as error:
+            if error.errno != errno.EBUSY:
+                raise
+            write(f"{self._leaf_of_the_first()}/cgroup.procs", str(pid))
+
+    def _leaf_of_the_first(self) -> str:
+        """The directory, at or below ours, of the oldest process: a container's own init."""
+        places = {}
+        for place, _, _ in os.walk(self.directory):
+            places.update({int(pid): place for pid in read(f"{place}/cgroup.procs").split()})
+        return places[min(places)] if places else self.directory
 
     # %% Limits
     def apply(self, resources: Resources) -> None:
@@ -62,9 +90,19 @@ class V2Cgroup(Cgroup):
         if resources.pids is not None:
             limit = resources.pids.limit
             self._set("pids.max", str(limit) if limit > 0 else "max", "a limit of processes")
-        for _, file, text in lines_v2(resources):
-            self._set(file, text, file)
+        if resources.block_io is not None:
+            self._limit_disks(resources.block_io)
+        for page in resources.hugepage_limits:
+            self._set(f"hugetlb.{page.page_size}.max", str(page.limit), "a limit of huge pages")
+        if resources.network is not None:
+            raise Unavailable("linux.resources.network needs cgroup v1; this host has v2")
+        for device, limits in resources.rdma.items():
+            self._set("rdma.max", rdma_line(device, limits), "an RDMA limit")
         for name, value in resources.unified.items():
+            if "/" in name:
+                raise InvalidParameter(
+                    f"unified resource {name!r} must be a file name (no slashes)"
+                )
             self._set(name, value, name)
         if resources.devices:
             bpf.attach_device_filter(self.directory, bpf.device_filter(resources.devices))
@@ -79,6 +117,9 @@ class V2Cgroup(Cgroup):
         write(path, value)
 
     def _limit_memory(self, memory: Memory) -> None:
+        """Swappiness is the whole host's here, and nobody may be spared by the OOM killer."""
+        if memory.check_before_update and memory.limit is not None and memory.limit >= 0:
+            check_usage(f"{self.directory}/memory.current", memory.limit)
         if memory.limit is not None:
             self._set("memory.max", _or_max(memory.limit), "a memory limit")
         if memory.reservation is not None:
@@ -89,11 +130,17 @@ class V2Cgroup(Cgroup):
                 self._set("memory.swap.max", _or_max(alone), "a swap limit")
 
     def _limit_cpu(self, cpu: CPU) -> None:
-        if cpu.shares:
+        if cpu.idle is not None:
+            self._set("cpu.idle", str(cpu.idle), "idle scheduling")
+        if cpu.shares and not cpu.idle:  # an idle group has no weight (EINVAL)
             self._set("cpu.weight", str(weight(cpu.shares)), "a processor weight")
         if cpu.quota is not None or cpu.period is not None:
             quota = _or_max(cpu.quota if cpu.quota else -1)
             self._set("cpu.max", f"{quota} {cpu.period or 100000}", "a processor limit")
+        if cpu.burst is not None:
+            self._set("cpu.max.burst", str(cpu.burst), "a processor burst")
+        if cpu.realtime_runtime or cpu.realtime_period:
+            raise Unavailable("real-time limits need cgroup v1; this host has v2")
         for name, text in (("cpus", cpu.cpus), ("mems", cpu.mems)):
             if text:
                 try:
@@ -102,6 +149,31 @@ class V2Cgroup(Cgroup):
                     raise InvalidParameter(
                         f"Requested {name} are not available - requested {text}: {error}"
                     ) from None
+
+    # %% Disks
+    def _limit_disks(self, limits: BlockIO) -> None:
+        """``io.bfq.weight`` where the scheduler BFQ is, else ``io.weight``, which counts otherwise."""
+        if limits.weight:
+            self._weigh("default", limits.weight)
+        for one in limits.weight_device:
+            if one.weight:
+                self._weigh(f"{one.major}:{one.minor}", one.weight)
+        rates = (
+            ("rbps", limits.throttle_read_bps_device),
+            ("wbps", limits.throttle_write_bps_device),
+            ("riops", limits.throttle_read_iops_device),
+            ("wiops", limits.throttle_write_iops_device),
+        )
+        for name, devices in rates:
+            for device in devices:
+                line = f"{device.major}:{device.minor} {name}={device.rate or 'max'}"
+                self._set("io.max", line, "a disk limit")
+
+    def _weigh(self, what: str, weight: int) -> None:
+        if os.path.exists(f"{self.directory}/io.bfq.weight"):
+            self._set("io.bfq.weight", f"{what} {weight}", "a disk weight")
+        else:
+            self._set("io.weight", f"{what} {io_weight(weight)}", "a disk weight")
 
     # %% Looking, freezing, killing
     def stats(self) -> Stats:
@@ -139,11 +211,21 @@ class V2Cgroup(Cgroup):
         return found
 
     def freeze(self, frozen: bool) -> None:
-        """``cgroup.freeze``, and wait until ``cgroup.events`` says that it is so."""
+        """``cgroup.freeze``, and wait until ``cgroup.events`` says that it is so.
+
+        The kernel wakes whoever polls that file for POLLPRI when a line of it
+        changes. Raises :class:`Unavailable` if it takes longer than ten seconds.
+        """
         write(f"{self.directory}/cgroup.freeze", str(int(frozen)))
-        for _ in range(1000):
-            if self._keyed("cgroup.events").get("frozen") == int(frozen):
-                return
+        deadline = time.monotonic() + 10.0
+        with open(f"{self.directory}/cgroup.events") as events:
+            change = select.poll()
+            change.register(events, select.POLLPRI)
+            while f"frozen {int(frozen)}" not in events.read():
+                if time.monotonic() > deadline:
+                    raise Unavailable(f"cgroup {self.path} does not freeze")
+                change.poll(100)
+                events.seek(0)
 
     def frozen(self) -> bool:
         """``cgroup.freeze`` is what was asked for, ``cgroup.events`` what is."""
@@ -167,13 +249,48 @@ def weight(shares: int) -> int:
     return 1 + (min(max(shares, 2), 262144) - 2) * 9999 // 262142
 
 
-def _switch_on(directory: str) -> None:
-    """Pass on to the children what the directory itself has."""
+def io_weight(blkio: int) -> int:
+    """Version 1's disk weight (10 to 1000) as version 2's (1 to 10000), as the OCI runtimes do."""
+    return 1 + (min(max(blkio, 10), 1000) - 10) * 9999 // 990
+
+
+# %% No internal processes
+def _move_down(top: str) -> None:
+    """Move every process out of the group at ``top`` into a leaf below it.
+
+    Only the real root of the tree may hold processes *and* pass controllers on.
+    A container's cgroup is the top of all that the container sees, but no real
+    root; so whoever wants groups there must not stay. Others may be forking
+    meanwhile: go on until nobody is left.
+    """
+    leaf = f"{top}/init"
+    with steps.step("leave the top cgroup", call="write(2)", chapter="cgroups", to=leaf):
+        os.makedirs(leaf, exist_ok=True)
+        # 0 is a process outside our pid namespace: nobody whom we could name.
+        while pids := [pid for pid in read(f"{top}/cgroup.procs").split() if pid != "0"]:
+            for pid in pids:
+                with suppress(ProcessLookupError):
+                    write(f"{leaf}/cgroup.procs", pid)
+
+
+def switch_on_above(tree: str, path: str, wanted: Sequence[str]) -> None:
+    """Let every directory above ``path`` pass on to its children what it has of ``wanted``."""
+    above = tree
+    for name in path.strip("/").split("/"):
+        _switch_on(above, wanted, at_top=above == tree)
+        above = f"{above}/{name}"
+
+
+def _switch_on(directory: str, wanted: Sequence[str], at_top: bool) -> None:
     has = read(f"{directory}/cgroup.controllers").split()
     on = read(f"{directory}/cgroup.subtree_control").split()
-    missing = [name for name in WANTED if name in has and name not in on]
-    if missing:
-        write(
-            f"{directory}/cgroup.subtree_control",
-            " ".join(f"+{name}" for name in missing),
-        )
+    missing = " ".join(f"+{name}" for name in wanted if name in has and name not in on)
+    if not missing:
+        return
+    try:
+        write(f"{directory}/cgroup.subtree_control", missing)
+    except OSError as error:
+        if error.errno != errno.EBUSY or not at_top:
+            raise
+        _move_down(directory)
+        write(f"{directory}/cgroup.subtree_control", missing)

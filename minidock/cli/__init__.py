@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 COMMANDS = {
     "attach": ("attach", "Attach local standard input, output and error to a running container"),
     "bootstrap": ("bootstrap", "Make base images from Debian packages"),
+    "commit": ("versions", "Create a new image from a container's changes"),
     "cp": ("copy", "Copy files/folders between a container and the local filesystem"),
     "create": ("run", "Create a new container"),
     "daemon": ("daemon", "Run the daemon in the foreground"),
@@ -26,6 +27,7 @@ COMMANDS = {
     "doctor": ("doctor", "Check whether this host can run containers"),
     "events": ("system", "Get real time events from the daemon"),
     "exec": ("execute", "Execute a command in a running container"),
+    "export": ("versions", "Export a container's filesystem as a tar archive"),
     "history": ("images", "Show the history of an image"),
     "images": ("images", "List images"),
     "import": ("images", "Import the contents of a tarball as an image"),
@@ -39,7 +41,6 @@ COMMANDS = {
     "network": ("system", "List networks"),
     "pause": ("containers", "Pause all processes within one or more containers"),
     "port": ("containers", "List port mappings of a container"),
-    "prune": ("containers", "Remove all stopped containers (container prune)"),
     "ps": ("ps", "List containers"),
     "pull": ("registry", "Download an image from a registry"),
     "push": ("registry", "Upload an image to a registry"),
@@ -50,6 +51,7 @@ COMMANDS = {
     "rmi": ("images", "Remove one or more images"),
     "run": ("run", "Create and run a new container from an image"),
     "runtime": ("runtime", "The OCI runtime that other engines call as minidock-runtime"),
+    "save": ("versions", "Save one or more images to a tar archive"),
     "search": ("search", "Search a registry for images"),
     "start": ("containers", "Start one or more stopped containers"),
     "stats": ("stats", "Display a live stream of container(s) resource usage statistics"),
@@ -62,28 +64,43 @@ COMMANDS = {
     "wait": ("containers", "Block until containers stop, then print their exit codes"),
 }
 
+LONG = {  # what there is only with its group's name before it
+    "container inspect": ("inspect", "Display detailed information on one or more containers"),
+    "container prune": ("usage", "Remove all stopped containers"),
+    "image inspect": ("inspect", "Display detailed information on one or more images"),
+    "image prune": ("usage", "Remove unused images"),
+    "system df": ("usage", "Show disk usage"),
+    "system prune": ("usage", "Remove unused data"),
+}
+
+EVERYTHING = {**COMMANDS, **LONG}
+
 GROUPS: dict[str, dict[str, str]] = {
     "container": {
         **{
             name: name
             for name in (
-                "attach cp create diff exec inspect kill logs pause port prune rename restart"
+                "attach commit cp create diff exec export kill logs pause port rename restart"
                 " rm run start stats stop top unpause update wait"
             ).split()
         },
+        "inspect": "container inspect",
         "list": "ps",
         "ls": "ps",
+        "prune": "container prune",
         "ps": "ps",
         "remove": "rm",
     },
     "image": {
-        **{name: name for name in "history import inspect load pull push tag".split()},
+        **{name: name for name in "history import load pull push save tag".split()},
+        "inspect": "image inspect",
         "list": "images",
         "ls": "images",
+        "prune": "image prune",
         "remove": "rmi",
         "rm": "rmi",
     },
-    "system": {"events": "events", "info": "info"},
+    "system": {"df": "system df", "events": "events", "info": "info", "prune": "system prune"},
 }
 
 
@@ -119,7 +136,7 @@ def run_command(arguments: list[str]) -> int:
 
 def _module(name: str) -> ModuleType:
     """The module of a command, by what the import statement itself does: importlib costs 2 ms."""
-    module = f"minidock.cli.{COMMANDS[name][0]}"
+    module = f"minidock.cli.{EVERYTHING[name][0]}"
     return __import__(module, fromlist=["*"])
 
 
@@ -127,7 +144,7 @@ def _group(group: str, rest: list[str]) -> int:
     """``minidock container ls``: the long names."""
     members = GROUPS[group]
     if not rest or rest[0] == "--help":
-        lines = [f"  {verb:<9} {COMMANDS[name][1]}" for verb, name in sorted(members.items())]
+        lines = [f"  {verb:<9} {EVERYTHING[name][1]}" for verb, name in sorted(members.items())]
         print("\n".join([f"Usage:  minidock {group} COMMAND", "", "Commands:", *lines]))
         return 0
     if rest[0] in members:

@@ -38,10 +38,6 @@ FLAGS: dict[str, list[Flag]] = {
     ],
     "pause": [],
     "unpause": [],
-    "prune": [
-        Flag("filter", "", "filter", 'Provide filter values (e.g. "until=<timestamp>")'),
-        Flag("force", "f", "bool", "Do not prompt for confirmation"),
-    ],
     "rename": [],
     "diff": [],
     "top": [],
@@ -59,7 +55,6 @@ ABOUT = {
     "start": (MANY, "Start one or more stopped containers"),
     "pause": (MANY[10:], "Pause all processes within one or more containers"),
     "unpause": (MANY[10:], "Unpause all processes within one or more containers"),
-    "prune": ("[OPTIONS]", "Remove all stopped containers"),
     "rename": ("CONTAINER NEW_NAME", "Rename a container"),
     "diff": ("CONTAINER", "Inspect changes to files or directories on a container's filesystem"),
     "top": ("CONTAINER [ps OPTIONS]", "Display the running processes of a container"),
@@ -186,7 +181,7 @@ def _start_attached(name: str, values: Values) -> int:
     return attached(client, known["Id"], wishes)
 
 
-# %% rename, diff, top, port, prune
+# %% rename, diff, top, port
 def rename(arguments: list[str]) -> int:
     """``minidock rename``."""
     _, names = parse(arguments, FLAGS["rename"])
@@ -241,38 +236,12 @@ def port(arguments: list[str]) -> int:
     return 0
 
 
-WARNING = """\
-WARNING! This will remove all stopped containers.
-Are you sure you want to continue? [y/N] """
-
-
-def prune(arguments: list[str]) -> int:
-    """``minidock container prune``; asks first."""
-    from minidock.cli.ps import filters
-    from minidock.cli.table import human_size
-
-    values, rest = parse(arguments, FLAGS["prune"])
-    need(rest, "container prune", 0, 0)
-    if not values["force"]:
-        sys.stdout.write(WARNING)
-        sys.stdout.flush()
-        if sys.stdin.readline().strip().lower() not in ("y", "yes"):
-            raise PlainError("container prune has been cancelled")
-    query = filters(values["filter"]).replace("&", "?", 1)
-    done = Client.from_environment().call("POST", f"/containers/prune{query}")
-    if done["ContainersDeleted"]:
-        print("Deleted Containers:", *done["ContainersDeleted"], "", sep="\n")
-    print(f"Total reclaimed space: {human_size(done['SpaceReclaimed'])}")
-    return 0
-
-
 COMMANDS = {
     "stop": _verb("stop", _timing),
     "restart": _verb("restart", _timing),
     "kill": _verb("kill", lambda v: f"?signal={quote(v['signal'])}" if v["signal"] else ""),
     "pause": _verb("pause"),
     "unpause": _verb("unpause"),
-    "prune": prune,
     "start": start,
     "rm": remove,
     "wait": wait,

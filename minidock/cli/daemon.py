@@ -3,6 +3,8 @@
 **Interface:** :func:`run`.
 """
 
+import os
+
 from minidock.cli.flags import Flag, need, parse, usage
 
 FLAGS = [
@@ -14,7 +16,9 @@ FLAGS = [
         "list",
         "Registry (host or network) to speak to without TLS or certificates",
     ),
+    Flag("store-quota", "", "string", "What images may take of the disk (e.g. 20G; 0: no limit)"),
     Flag("storage-driver", "s", "string", "Storage driver to use (overlay or vfs)"),
+    Flag("userns-remap", "", "string", "User/Group setting for user namespaces"),
 ]
 
 HELP = {"daemon": usage("daemon", "[OPTIONS]", "Run the MiniDock daemon in the foreground", FLAGS)}
@@ -26,10 +30,13 @@ def run(arguments: list[str]) -> int:
     values, rest = parse(arguments, FLAGS)
     need(rest, "daemon", 0, 0)
     from minidock.api.daemon import serve
+    from minidock.images.quota import size_of
     from minidock.paths import Paths
     from minidock.registry.settings import Settings
 
     ready = values["ready-fd"] if values["ready-fd"] >= 0 else None
     registries = Settings.from_environment(values["default-registry"], values["insecure-registry"])
-    serve(Paths.from_environment(), ready, values["storage-driver"] or None, registries)
+    driver, users = values["storage-driver"] or None, values["userns-remap"]
+    quota = size_of(values["store-quota"] or os.environ.get("MINIDOCK_STORE_QUOTA", ""))
+    serve(Paths.from_environment(), ready, driver, registries, users, quota)
     return 0

@@ -11,9 +11,10 @@ import os
 import sys
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 
 from minidock.client import Client
+from minidock.errors import Unavailable
 
 
 # %% Listening to our own steps
@@ -31,11 +32,12 @@ def explained(client: Client, wanted: bool) -> Iterator[None]:
 
     def show() -> None:
         sys.stderr.write(f"{'ms':>8}  {'process':<8} {'step':<40} {'call':<28} chapter\n")
-        for line in answer.lines():
-            record = json.loads(line)
-            if record["title"] == "":
-                break
-            _print(record)
+        with suppress(Unavailable):  # it is we who hang up, in the middle, when we have heard all
+            for line in answer.lines():
+                record = json.loads(line)
+                if record["title"] == "":
+                    break
+                _print(record)
 
     thread = threading.Thread(target=show, daemon=True)
     thread.start()

@@ -37,6 +37,7 @@ FLAGS = {
     "import": [
         Flag("change", "c", "list", "Apply Dockerfile instruction to the created image"),
         Flag("message", "m", "string", "Set commit message for imported image"),
+        Flag("platform", "", "string", "Set platform if server is multi-platform capable"),
     ],
     "rmi": [
         Flag("force", "f", "bool", "Force removal of the image"),
@@ -178,7 +179,9 @@ def import_(arguments: list[str]) -> int:
     """``minidock import``."""
     values, rest = parse(arguments, FLAGS["import"])
     need(rest, "import", 1)
-    query = f"fromSrc=-&repo={quote(rest[1] if len(rest) > 1 else '')}&message={quote(values['message'])}"
+    words = {"repo": rest[1] if len(rest) > 1 else "", "message": values["message"]}
+    words |= {"platform": values["platform"]} if values["platform"] else {}
+    query = "fromSrc=-" + "".join(f"&{name}={quote(text)}" for name, text in words.items())
     query += "".join(f"&changes={quote(change)}" for change in values["change"])
     with _input("" if rest[0] == "-" else rest[0]) as file:
         print_messages(
@@ -204,9 +207,10 @@ def remove(arguments: list[str]) -> int:
     values, names = parse(arguments, FLAGS["rmi"])
     need(names, "rmi", 1)
     client, status = Client.from_environment(), 0
+    query = f"force={int(values['force'])}&noprune={int(values['no-prune'])}"
     for name in names:
         try:
-            for entry in client.call("DELETE", f"/images/{name}?force={int(values['force'])}"):
+            for entry in client.call("DELETE", f"/images/{name}?{query}"):
                 for word, what in entry.items():
                     print(f"{word}: {what}")
         except MiniDockError as error:

@@ -5,6 +5,7 @@
 
 import json
 import sys
+from collections.abc import Callable
 from typing import Any
 
 from minidock.cli.flags import Flag, PlainError, need, parse, usage
@@ -24,6 +25,14 @@ HELP = {
         "inspect", "[OPTIONS] NAME|ID [NAME|ID...]", "Return low-level information", FLAGS
     )
 }
+
+for _kind in ("container", "image"):
+    HELP[f"{_kind} inspect"] = usage(
+        f"{_kind} inspect",
+        f"[OPTIONS] {_kind.upper()} [{_kind.upper()}...]",
+        f"Display detailed information on one or more {_kind}s",
+        FLAGS,
+    )
 
 PLACES = {"container": "/containers/{}/json", "image": "/images/{}/json", "network": "/networks/{}"}
 
@@ -73,3 +82,10 @@ def _show(found: list[Any], template: str) -> None:
     compiled = Template(template, strict=True)
     for entry in found:
         print(compiled.render(entry))
+
+
+def _of(kind: str) -> Callable[[list[str]], int]:
+    return lambda arguments: run([f"--type={kind}", *arguments])
+
+
+COMMANDS = {"container inspect": _of("container"), "image inspect": _of("image")}

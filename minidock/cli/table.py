@@ -6,15 +6,15 @@
 
 import json
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 
 # %% Tables
-def print_table(titles: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
-    """Columns as wide as their widest entry, three blanks between."""
+def print_table(titles: Sequence[str], rows: Sequence[Sequence[str]], least: int = 0) -> None:
+    """Columns as wide as their widest entry (and ``least``), three blanks between."""
     everything = [list(titles), *[list(row) for row in rows]]
-    widths = [max(len(row[n]) for row in everything) + 3 for n in range(len(titles))]
+    widths = [max(least, *(len(row[n]) + 3 for row in everything)) for n in range(len(titles))]
     for row in everything:
         line = "".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True))
         print(line.rstrip() if row is not everything[0] else line.rstrip())
@@ -22,9 +22,10 @@ def print_table(titles: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
 
 def show(
     entries: Sequence[Any],
-    columns: dict[str, tuple[str, Callable[[Any], str]]],
+    columns: Mapping[str, tuple[str, Callable[[Any], str]]],
     chosen: Sequence[str],
     template: str,
+    least: int = 0,
 ) -> None:
     """A table of the ``chosen`` columns, or what ``--format`` says.
 
@@ -36,7 +37,8 @@ def show(
         return
     if not template or template == "table":
         titles = [columns[name][0] for name in chosen]
-        print_table(titles, [[columns[name][1](entry) for name in chosen] for entry in entries])
+        cells = [[columns[name][1](entry) for name in chosen] for entry in entries]
+        print_table(titles, cells, least)
         return
     from minidock.cli.flags import PlainError
     from minidock.cli.gotemplate import Template, TemplateError
@@ -53,7 +55,7 @@ def show(
         raise PlainError(f"failed to execute template: {error}") from None
     if template.startswith("table "):
         title = compiled.render({name: title for name, (title, _) in columns.items()})
-        print_table(title.split("\t"), [line.split("\t") for line in lines])
+        print_table(title.split("\t"), [line.split("\t") for line in lines], least)
         return
     for line in lines:
         print(line)
@@ -88,9 +90,9 @@ def local_time(moment: float) -> str:
     return time.strftime("%Y-%m-%d %H:%M:%S %z %Z", time.localtime(moment))
 
 
-def human_size(size: float) -> str:
-    """``4.49MB``: three significant digits, powers of a thousand."""
-    return _scaled(size, 1000, 3, ("B", "kB", "MB", "GB", "TB", "PB"))
+def human_size(size: float, digits: int = 3) -> str:
+    """``4.49MB``: three significant ``digits``, powers of a thousand."""
+    return _scaled(size, 1000, digits, ("B", "kB", "MB", "GB", "TB", "PB"))
 
 
 def binary_size(size: float) -> str:

@@ -26,7 +26,7 @@ from typing import TYPE_CHECKING, Any
 
 from minidock import __version__, steps, unionfs
 from minidock.engine import logs as log_reader
-from minidock.engine import looking, recovery, request, stats, views
+from minidock.engine import looking, recovery, remap, request, resources, stats, views
 from minidock.engine.attaching import Accept, Wishes, attach
 from minidock.engine.container import Container
 from minidock.engine.copying import Copying
@@ -36,7 +36,9 @@ from minidock.engine.lifecycle import Lifecycle, remove_directory
 from minidock.engine.monitors import ask
 from minidock.engine.roster import Roster
 from minidock.engine.signals import signal_number
+from minidock.engine.storekeeper import Storekeeper
 from minidock.engine.updating import update
+from minidock.engine.versions import Versions
 from minidock.errors import Conflict, InvalidParameter, MiniDockError
 from minidock.images import Images
 from minidock.network import Network
@@ -61,8 +63,11 @@ class Engine:
         paths: Paths,
         storage_driver: str | None = None,
         registries: Settings | None = None,
+        userns_remap: str = "",
+        store_quota: int | None = None,
     ) -> None:
         self.paths = paths
+        self.remap = remap.read(userns_remap) if userns_remap else None
         for directory in (
             paths.root,
             paths.run,
@@ -72,7 +77,7 @@ class Engine:
         ):
             directory.mkdir(mode=0o711, parents=True, exist_ok=True)
         self.driver = unionfs.choose(storage_driver, paths.layers)
-        self.images = Images(paths, self.driver)
+        self.images = Images(paths, self.driver, store_quota)
         self.bridge = Network(paths)
         self.bus = Events()
         self.lifecycle = Lifecycle(paths, self.driver, self.images, self.bridge, self.bus)
@@ -80,6 +85,8 @@ class Engine:
         self.registries = registries or Settings()
         self.copying = Copying(self.images, self.driver)
         self.roster = Roster()
+        self.versions = Versions(self.lifecycle)
+        self.store = Storekeeper(self.lifecycle, self.roster)
 
     def open(self) -> None:
         """Start the spawner (before the process has threads), then take up what is there."""
@@ -134,6 +141,7 @@ class Engine:
             "Image": image.id,
             "Config": config,
             "HostConfig": host,
+            **remap.check(host, self.remap),
         }
         container = Container(self.paths.containers / container_id, record)
         try:
@@ -144,7 +152,7 @@ class Engine:
             raise
         self.roster.add(container)
         self.lifecycle.tell(container, "create")
-        return {"Id": container_id, "Warnings": []}
+        return {"Id": container_id, "Warnings": resources.warnings(host)}
 
     def _write_down(self, container: Container) -> None:
         with steps.step("write down the container", call="mkdir(2)", chapter="run") as step:
@@ -255,10 +263,6 @@ class Engine:
         """Its processes, by ps(1) of the host."""
         return looking.top(self.find(ref), ps_args)
 
-    def changes(self, ref: str) -> Bodies:
-        """What it has changed in its file system; not what the engine put there for it."""
-        return looking.changes(self.find(ref), self.images, self.driver)
-
     def stats(self, ref: str) -> Body:
         """The API's ``ContainerStatsResponse``, as things are now."""
         return stats.sample(self.find(ref))
@@ -318,28 +322,12 @@ class Engine:
         """Whether it has a terminal."""
         return bool(self.execs.find(exec_id).body.get("Tty"))
 
-    # %% Events, images, networks
+    # %% Events, networks
     def events(
         self, *, since: float | None, until: float | None, filters: Filters
     ) -> Iterator[Event]:
         """The API's ``EventMessage`` objects; an empty one now and then while nothing happens."""
         return self.bus.listen(since, until, filters)
-
-    def used_by(self, image_id: str) -> Iterator[Container]:
-        """The containers that were made from an image."""
-        return (one for one in self.roster.all() if one.record["Image"] == image_id)
-
-    def remove_image(self, name: str, force: bool) -> Bodies:
-        """Untag it, and remove what then has no name; refused while a container is made from it."""
-        image_id = self.images.get(name).id
-
-        removed = self.images.remove(
-            name, force=force, used_by=lambda image: [one.id for one in self.used_by(image)]
-        )
-        for entry in removed:
-            action = "untag" if "Untagged" in entry else "delete"
-            self.bus.publish("image", action, image_id, name=name)
-        return [*removed]
 
     def networks(self) -> Bodies:
         """The API's ``Network`` objects: the bridge, and the two that are no networks."""
@@ -369,7 +357,10 @@ class Engine:
         from minidock.engine import system
 
         statuses = [one.status for one in self.roster.all()]
-        return system.info(self.paths, self.driver_name, statuses, len(self.images.list()))
+        found = system.info(self.paths, self.driver_name, statuses, len(self.images.list()))
+        if self.remap is not None:
+            found["SecurityOptions"].append("name=userns")
+        return found
 
 
 # %% Small things

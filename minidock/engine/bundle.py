@@ -9,22 +9,20 @@ The traps are the defaults, which are half of what makes a container a
 container: which devices may be opened, what ``/dev/shm`` is, that ``/sys``
 is read-only, that pings work without root.
 
-**Interface:** :func:`specification`, :func:`process`, :func:`limits`.
+**Interface:** :func:`specification`, :func:`process`.
 
 **See:** OCI runtime specification, config.md and config-linux.md; moby
 ``oci/defaults.go``.
 """
 
 import os
-import resource
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from minidock import capabilities
-from minidock.engine import users
+from minidock.engine import devices, resources, security, users
 from minidock.engine.container import Container
-from minidock.errors import InvalidParameter, Unavailable
+from minidock.errors import Unavailable
 from minidock.rootfs.hiding import MASKED_PATHS, READONLY_PATHS
 from minidock.spec import runtime as oci
 
@@ -54,12 +52,13 @@ def specification(
         mounts=(*_standard_mounts(container), *_own_mounts(container)),
         linux=oci.Linux(
             namespaces=tuple(oci.Namespace(kind, path) for kind, path in wanted.items()),
-            devices=_devices(host),
-            cgroups_path=f"/minidock/{container.id}",
-            resources=_resources(host),
+            devices=devices.nodes(host),
+            cgroups_path=container.cgroup,
+            resources=resources.resources(host, devices.rules(host)),
             masked_paths=_paths(host["MaskedPaths"], MASKED_PATHS, privileged),
             readonly_paths=_paths(host["ReadonlyPaths"], READONLY_PATHS, privileged),
             sysctl=_sysctls(host, wanted),
+            seccomp=security.system_call_filter(host),
         ),
     )
 
@@ -75,7 +74,8 @@ def _sysctls(host: dict[str, Any], wanted: dict[str, str]) -> dict[str, str]:
     ours = {}
     if "network" in wanted and not host["NetworkMode"].startswith("container:"):
         ours["net.ipv4.ip_unprivileged_port_start"] = "0"
-        ours["net.ipv4.ping_group_range"] = "0 2147483647"
+        if "user" not in wanted:  # groups that its maps do not have cannot be named
+            ours["net.ipv4.ping_group_range"] = "0 2147483647"
     return {**ours, **host["Sysctls"]}
 
 
@@ -96,9 +96,9 @@ def process(container: Container, root: Path, config: dict[str, Any], hostname: 
         terminal=config["Tty"],
         console_size=oci.ConsoleSize(*size) if config["Tty"] and any(size) else None,
         capabilities=capability_sets(host, account.user),
-        rlimits=_rlimits(host),
-        no_new_privileges=_no_new_privileges(host),
-        oom_score_adj=host["OomScoreAdj"],
+        rlimits=resources.rlimits(host),
+        no_new_privileges=security.no_new_privileges(host),
+        oom_score_adj=resources.oom_score(host),
     )
 
 
@@ -117,37 +117,6 @@ def capability_sets(host: dict[str, Any], user: oci.User) -> oci.Capabilities:
     names = tuple(capabilities.select(host["CapAdd"], host["CapDrop"], host["Privileged"]))
     held = names if user.uid == 0 else ()
     return oci.Capabilities(bounding=names, effective=held, permitted=held)
-
-
-def _rlimits(host: dict[str, Any]) -> tuple[oci.Rlimit, ...]:
-    """What this host can grant: a runtime must refuse what it cannot do, an engine need not ask for it."""
-    return tuple(_granted(limit) for limit in host["Ulimits"])
-
-
-def _granted(limit: dict[str, Any]) -> oci.Rlimit:
-    name = f"RLIMIT_{limit['Name'].upper()}"
-    soft, hard = limit["Soft"], limit["Hard"]
-    raises = capabilities.host_bounding_set() & capabilities.mask(["CAP_SYS_RESOURCE"])
-    number = getattr(resource, name, None)
-    if number is not None and not raises:
-        _, ceiling = resource.getrlimit(number)
-        soft, hard = _smaller(soft, ceiling), _smaller(hard, ceiling)
-    return oci.Rlimit(name, soft, hard)
-
-
-def _smaller(value: int, ceiling: int) -> int:
-    """-1 is no limit, for both."""
-    if ceiling == resource.RLIM_INFINITY:
-        return value
-    return ceiling if value < 0 else min(value, ceiling)
-
-
-def _no_new_privileges(host: dict[str, Any]) -> bool:
-    for option in host["SecurityOpt"]:
-        name, _, value = option.replace(":", "=").partition("=")
-        if name == "no-new-privileges":
-            return value in ("", "true")
-    return False
 
 
 # %% The mounts of every container
@@ -173,17 +142,26 @@ def _standard_mounts(container: Container) -> list[oci.Mount]:
         oci.Mount("/sys", "sysfs", "sysfs", (*safe, *readonly)),
         oci.Mount("/sys/fs/cgroup", "cgroup", "cgroup", (*safe, *readonly)),
     ]
-    if host["IpcMode"] == "host":
-        mounts += [_rbind("/dev/mqueue"), _rbind("/dev/shm")]  # noqa: S108 (the container's own)
-    else:
-        mounts.append(oci.Mount("/dev/mqueue", "mqueue", "mqueue", safe))
-        size = f"size={host['ShmSize']}"
-        mounts.append(oci.Mount("/dev/shm", "tmpfs", "shm", (*safe, "mode=1777", size)))  # noqa: S108
-    return mounts
+    return [*mounts, *_ipc_mounts(container, (*safe, "mode=1777", f"size={host['ShmSize']}"))]
 
 
-def _rbind(path: str) -> oci.Mount:
-    return oci.Mount(path, "bind", path, ("rbind", "rprivate"))
+def _ipc_mounts(container: Container, options: tuple[str, ...]) -> list[oci.Mount]:
+    """``/dev/mqueue`` and ``/dev/shm``: the kernel's two windows on shared memory and queues.
+
+    What is lent to others (``--ipc shareable``) is mounted by the engine, see
+    :mod:`.shm`, and bound here.
+    """
+    mode = container.host_config["IpcMode"]
+    mounts = [oci.Mount("/dev/mqueue", "mqueue", "mqueue", ("nosuid", "noexec", "nodev"))]
+    if mode == "none":
+        return mounts
+    if container.shm:
+        return [*mounts, _rbind("/dev/shm", container.shm)]  # noqa: S108
+    return [*mounts, oci.Mount("/dev/shm", "tmpfs", "shm", options)]  # noqa: S108
+
+
+def _rbind(target: str, source: str) -> oci.Mount:
+    return oci.Mount(target, "bind", source, ("rbind", "rprivate"))
 
 
 # %% The mounts of this container
@@ -216,83 +194,3 @@ def _own_mount(mount: dict[str, Any]) -> oci.Mount:
     return oci.Mount(
         mount["Target"], "bind", mount["Source"], ("rbind", *mode, mount["Propagation"])
     )
-
-
-# %% Devices
-def _devices(host: dict[str, Any]) -> tuple[oci.Device, ...]:
-    """The nodes for ``--device``: the host's numbers, at the path asked for."""
-    devices = []
-    for entry in host["Devices"]:
-        source = entry["PathOnHost"]
-        try:
-            status = os.stat(source)
-        except OSError as error:
-            reason = (error.strerror or "").lower()
-            raise InvalidParameter(
-                f'error gathering device information while adding custom device "{source}": {reason}'
-            ) from None
-        kind = {0o020000: "c", 0o060000: "b"}.get(status.st_mode & 0o170000)
-        if kind is None:
-            raise InvalidParameter(f'"{source}" is not a device node')
-        target = entry.get("PathInContainer") or source
-        number = status.st_rdev
-        devices.append(
-            oci.Device(
-                kind, target, os.major(number), os.minor(number), status.st_mode & 0o777,
-                status.st_uid, status.st_gid,
-            )
-        )  # fmt: skip
-    return tuple(devices)
-
-
-def _device_rules(host: dict[str, Any]) -> tuple[oci.DeviceRule, ...]:
-    if host["Privileged"]:
-        return (oci.DeviceRule(True, access="rwm"),)
-    more = [
-        oci.DeviceRule(True, device.type, device.major, device.minor, entry["CgroupPermissions"])
-        for device, entry in zip(_devices(host), host["Devices"], strict=True)
-    ]
-    return (
-        oci.DeviceRule(False, access="rwm"),
-        *more,
-    )  # the runtime adds what every container may open
-
-
-# %% Resources
-def _resources(host: dict[str, Any]) -> oci.Resources:
-    return replace(limits(host), devices=_device_rules(host))
-
-
-def limits(host: dict[str, Any]) -> oci.Resources:
-    """The limits; absent where none was asked for, so that a missing controller does no harm."""
-    return oci.Resources(memory=_memory(host), cpu=_cpu(host), pids=_pids(host))
-
-
-def _memory(host: dict[str, Any]) -> oci.Memory | None:
-    limit, swap = host["Memory"], host["MemorySwap"]
-    if not (limit or host["MemoryReservation"] or host["MemorySwappiness"] is not None):
-        return None
-    return oci.Memory(
-        limit=limit or None,
-        reservation=host["MemoryReservation"] or None,
-        swap=swap or None,
-        swappiness=host["MemorySwappiness"],
-    )
-
-
-def _cpu(host: dict[str, Any]) -> oci.CPU | None:
-    period, quota = host["CpuPeriod"], host["CpuQuota"]
-    if host["NanoCpus"]:
-        period, quota = 100000, host["NanoCpus"] * 100000 // 10**9
-    cpu = oci.CPU(
-        shares=host["CpuShares"] or None,
-        quota=quota or None,
-        period=period or None,
-        cpus=host["CpusetCpus"],
-        mems=host["CpusetMems"],
-    )
-    return None if cpu == oci.CPU() else cpu
-
-
-def _pids(host: dict[str, Any]) -> oci.Pids | None:
-    return oci.Pids(host["PidsLimit"]) if host["PidsLimit"] else None

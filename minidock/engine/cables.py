@@ -32,8 +32,11 @@ class Cables:
         self.bridge = bridge
         self._leaving: dict[str, Thread] = {}
 
-    def connect(self, container: Container) -> list[socket.socket]:
-        """Join the bridge, if it is to; returns the sockets that hold the published ports."""
+    def connect(self, container: Container, netns: str = "") -> list[socket.socket]:
+        """Join the bridge, if it is to; returns the sockets that hold the published ports.
+
+        ``netns``: the network namespace to use, if not a new one of the host's.
+        """
         if not bridged(container):
             return []
         self.wait(container.id)
@@ -41,7 +44,7 @@ class Cables:
         try:
             self.bridge.ensure()
             container.endpoint = self.bridge.connect(
-                container.id, container.config.get("MacAddress") or None, ports
+                container.id, container.config.get("MacAddress") or None, ports, netns
             )
         except BaseException:
             for held in sockets:

@@ -61,6 +61,7 @@ class Container:
     pending: list[Pending] = field(default_factory=list)
     endpoint: Endpoint | None = None
     exits: int = 0
+    borrowed_shm: str = ""
     removed: bool = False
     removing: bool = False
 
@@ -83,6 +84,20 @@ class Container:
     def host_config(self) -> dict[str, Any]:
         """The API's ``HostConfig``."""
         return dict(self.record["HostConfig"])
+
+    @property
+    def cgroup(self) -> str:
+        """Where its control group is, in every tree; ``--cgroup-parent`` says below what."""
+        parent = str(self.record["HostConfig"].get("CgroupParent") or "/minidock")
+        return f"/{parent.strip('/')}/{self.id}"
+
+    @property
+    def shm(self) -> str:
+        """Where its ``/dev/shm`` is on the host, if it is one that is shared; "" for its very own."""
+        mode = self.record["HostConfig"]["IpcMode"]
+        if mode == "shareable":
+            return str(self.directory / "shm")
+        return "/dev/shm" if mode == "host" else self.borrowed_shm  # noqa: S108
 
     @property
     def terminal(self) -> bool:

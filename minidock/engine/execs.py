@@ -131,7 +131,13 @@ class Execs:
         process = self._process(one, body)
         paper = os.memfd_create("exec", os.MFD_CLOEXEC)
         with open(paper, "wb") as file:
-            file.write(json.dumps(encode(process)).encode())
+            own = read_json(one.container.directory / "config.json")
+            filtered = own["linux"].get("seccomp")
+            written = encode(process)
+            if filtered:
+                state = {"id": one.container.id, "status": "running", "pid": one.container.pid}
+                written |= {"seccomp": filtered, "state": state}
+            file.write(json.dumps(written).encode())
             file.flush()
             os.lseek(paper, 0, os.SEEK_SET)
             request = {

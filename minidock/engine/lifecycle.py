@@ -28,7 +28,7 @@ from threading import Thread
 from typing import Any
 
 from minidock import steps
-from minidock.engine import bundle
+from minidock.engine import bundle, modes, remap, shm
 from minidock.engine.cables import Cables, bridged
 from minidock.engine.container import Container
 from minidock.engine.events import Events
@@ -113,32 +113,45 @@ class Lifecycle:
         image = self.images.get(container.record["Image"])
         with steps.step("make sure the layers are there", call="stat(2)", chapter="images"):
             chains = self.images.ensure_layers(image)
-        root = self.driver.mount(chains, container.directory)
-        ports = self.cables.connect(container)
+        with remap.prepare(container, self._userns(container)) as netns:
+            mapped = str(self._userns(container)) if netns else ""
+            root = self.driver.mount(chains, container.directory, mapped)
+            ports = self.cables.connect(container, netns)
+        shm.lend(container)
         namespaces = self._namespaces(container, others)
         hostname = self.cables.write_files(container, _joined(container, others))
+        remap.give(container)
         with steps.step("write the bundle", call="rename(2) config.json", chapter="run") as step:
             spec = bundle.specification(container, root, hostname, namespaces)
             write_json(container.directory / "config.json", encode(spec), durable=False)
             step.undo((container.directory / "config.json").unlink, True)
         self._spawn(container, ports)
 
+    def _userns(self, container: Container) -> Path:
+        return self.paths.run / "userns" / container.id
+
     # %% Namespaces: ours, the host's, or another container's
     def _namespaces(self, container: Container, others: Others) -> dict[str, str | None]:
         host = container.host_config
         kinds: dict[str, str | None] = {"mount": ""}
-        for kind, mode in (
-            ("pid", host["PidMode"]),
-            ("ipc", host["IpcMode"]),
-            ("uts", host["UTSMode"]),
-            ("cgroup", host["CgroupnsMode"]),
-            ("network", host["NetworkMode"]),
+        if remap.of(container) is not None:
+            kinds["user"] = str(self._userns(container))
+        for kind, key in (
+            ("pid", "PidMode"),
+            ("ipc", "IpcMode"),
+            ("uts", "UTSMode"),
+            ("cgroup", "CgroupnsMode"),
+            ("network", "NetworkMode"),
         ):
+            mode = host[key]
             if mode == "host":
                 kinds[kind] = None
             elif mode.startswith("container:"):
                 other = others(mode.partition(":")[2])
                 other.must_run()
+                modes.check_donor(key, other.host_config, other.name)
+                if kind == "ipc":
+                    container.borrowed_shm = other.shm
                 file = "net" if kind == "network" else kind
                 kinds[kind] = f"/proc/{other.pid}/ns/{file}"
             else:
@@ -171,7 +184,7 @@ class Lifecycle:
             state = hear_out(ours)
         except BaseException:
             ours.close()
-            kill_cgroup(container.id)
+            kill_cgroup(container.cgroup)
             raise
         container.close_pending()
         container.became(state)
@@ -225,26 +238,29 @@ class Lifecycle:
             container.ended()
 
     def orphaned(self, container: Container, monitor: int) -> None:
-        """A container whose monitor died has nobody to read its output: it is killed."""
+        """A container whose monitor died has nobody to read its output: it is killed.
+
+        Unless it has been started again meanwhile, and its new monitor is another.
+        """
         with container.lock:
             if container.removed or not container.running:
                 return
-            if (
-                container.state.get("monitor") != monitor
-            ):  # of an earlier run: another has taken over
+            if container.state.get("monitor") != monitor:
                 return
             with suppress(FileNotFoundError, ValueError):
                 state = read_json(container.directory / STATE)
                 if state.get("status") == "exited":  # it did write its will
                     self.ended(container, state)
                     return
-            kill_cgroup(container.id)
+            kill_cgroup(container.cgroup)
             container.failed(137, "the container's monitor died")
             self.ended(container, container.state)
 
     def release(self, container: Container) -> None:
         """Unmount, disconnect: all of it may have been done already."""
+        shm.take_back(container)
         self.driver.unmount(container.directory)
+        remap.release(self._userns(container))
         if bridged(container):
             self.cables.disconnect(container)
         container.endpoint = None

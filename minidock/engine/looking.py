@@ -1,16 +1,17 @@
-"""Looking into a container from the host: its processes, and what it has changed.
+"""Looking into a container from the host: its processes, and how much it has written.
 
-**Interface:** :func:`top`, :func:`changes`, :func:`sizes`.
+**Interface:** :func:`top`, :func:`sizes`.
 
 The traps. ps(1) shows the host's processes: which of them are the
-container's, its cgroup knows. And the engine itself puts files into a
-container, which are no changes of the container's.
+container's, its cgroup knows. And one that does not run has no mounted root:
+what it has written lies in its own layer's directory.
 
-**See:** ps(1); Engine API, "List processes", "Get changes".
+**See:** ps(1); Engine API, "List processes", "List containers" (size).
 """
 
-import os
+import stat
 import subprocess
+from contextlib import suppress
 from typing import Any
 
 from minidock import cgroups
@@ -26,7 +27,7 @@ Body = dict[str, Any]
 def top(container: Container, ps_args: str) -> Body:
     """Its processes, by ps(1) of the host."""
     container.must_run()
-    pids = cgroups.open(f"/minidock/{container.id}").pids()
+    pids = cgroups.open(container.cgroup).everybody()
     command = ["ps", *(ps_args or "-ef").split()]
     found = subprocess.run(command, capture_output=True, text=True, check=False)
     if found.returncode != 0:
@@ -41,37 +42,16 @@ def top(container: Container, ps_args: str) -> Body:
     return {"Titles": titles, "Processes": ours}
 
 
-# %% What it has changed
-def changes(container: Container, images: Images, driver: Driver) -> list[Body]:
-    """What it has changed in its file system; not what the engine put there for it."""
-    image = images.get(container.record["Image"])
-    found = driver.changes(images.ensure_layers(image), container.directory)
-    kinds = {"C": 0, "A": 1, "D": 2}
-    ours = {"/etc/resolv.conf", "/etc/hosts", "/etc/hostname", "/sbin/docker-init"}
-    ours |= {mount["Target"] for mount in container.host_config["Mounts"]}
-    changed = [one for one in found if one.path not in ours]
-    needed = {one.path for one in changed if one.kind != "C"}
-    return [
-        {"Path": one.path, "Kind": kinds[one.kind]}
-        for one in changed
-        if one.kind != "C" or _is_file_or_parent(one.path, container, needed)
-    ]
-
-
-def _is_file_or_parent(path: str, container: Container, needed: set[str]) -> bool:
-    """A changed directory counts when something in it is new or gone, not for a mount point in it."""
-    if any(other.startswith(f"{path}/") for other in needed):
-        return True
-    return not os.path.isdir(f"{container.directory}/rootfs{path}") and path not in needed
-
-
+# %% How much it has written
 def sizes(container: Container, images: Images, driver: Driver) -> Body:
     """``SizeRw`` and ``SizeRootFs``: what it wrote, and that with its image."""
     image = images.get(container.record["Image"])
-    changed = [
-        container.directory / "rootfs" / change.path.lstrip("/")
-        for change in driver.changes(image.chains, container.directory)
-        if change.kind != "D" and container.running
-    ]
-    written = sum(path.lstat().st_size for path in changed if path.is_symlink() or path.is_file())
+    root = container.directory / ("rootfs" if container.running else "upper")
+    files: dict[tuple[int, int], int] = {}  # a file of several names counts once
+    for change in driver.changes(image.chains, container.directory):
+        with suppress(FileNotFoundError):  # deleted, at the latest just now
+            status = (root / change.path.lstrip("/")).lstat()
+            if change.kind != "D" and not stat.S_ISDIR(status.st_mode):
+                files[(status.st_dev, status.st_ino)] = status.st_size
+    written = sum(files.values())
     return {"SizeRw": written, "SizeRootFs": written + image.size}

@@ -75,8 +75,8 @@ def hear_out(channel: Channel) -> dict[str, Any]:
 
 
 # %% When there is no monitor to talk to
-def kill_cgroup(container_id: str) -> None:
+def kill_cgroup(path: str) -> None:
     """End whatever runs in a container's cgroup, and the cgroup: for when nobody else is left."""
-    cgroup = cgroups.open(f"/minidock/{container_id}")
+    cgroup = cgroups.open(path)
     cgroup.kill()
     cgroup.delete()

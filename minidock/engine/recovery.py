@@ -24,6 +24,7 @@ from contextlib import suppress
 from minidock.engine.container import Container
 from minidock.engine.lifecycle import Lifecycle, remove_directory
 from minidock.engine.monitors import connect, kill_cgroup
+from minidock.engine.versions import thaw
 from minidock.monitor import STATE
 from minidock.paths import read_json
 
@@ -34,6 +35,7 @@ def recover(lifecycle: Lifecycle) -> list[Container]:
     containers = list(_on_disk(lifecycle))
     for container in containers:
         _settle(lifecycle, container)
+        thaw(lifecycle, container)
     alive = {container.id for container in containers if container.running}
     lifecycle.bridge.remove_leftovers(alive)
     return [container for container in containers if not container.removed]
@@ -46,7 +48,7 @@ def _on_disk(lifecycle: Lifecycle) -> Iterator[Container]:
             yield Container.load(directory)
         except (FileNotFoundError, ValueError, KeyError):
             lifecycle.driver.remove(directory)
-            kill_cgroup(directory.name)
+            kill_cgroup(f"/minidock/{directory.name}")
             remove_directory(directory)
 
 
@@ -58,7 +60,7 @@ def _settle(lifecycle: Lifecycle, container: Container) -> None:
         container.state = read_json(container.directory / STATE)
     if container.running:
         container.failed(137, "the container's monitor died while the daemon was away")
-    kill_cgroup(container.id)
+    kill_cgroup(container.cgroup)
     lifecycle.release(container)
     if container.host_config["AutoRemove"]:
         lifecycle.forget(container)

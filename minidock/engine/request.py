@@ -16,8 +16,8 @@ worse than none.
 
 from typing import Any
 
-from minidock import capabilities
-from minidock.engine.limits import UNKNOWN_LIMITS, check_resources, check_restart_policy
+from minidock.engine import devices, modes, resources, security
+from minidock.engine.limits import check_restart_policy
 from minidock.engine.mounts import mounts
 from minidock.engine.signals import signal_number
 from minidock.errors import InvalidParameter, NotSupported
@@ -42,9 +42,10 @@ def complete(body: Body, image: Image) -> tuple[Body, Body]:
     host = {**_HOST_DEFAULTS, **_without_empty(body.get("HostConfig") or {})}
     _check_config(config)
     _check_supported(host)
-    check_resources(host)
+    resources.check(host)
+    devices.check(host)
     _check_network(host)
-    capabilities.select(host["CapAdd"], host["CapDrop"], host["Privileged"])
+    security.check(host)
     host["Mounts"] = mounts(host)
     for target in body.get("Volumes") or {}:
         if target not in [mount["Target"] for mount in host["Mounts"]]:
@@ -171,14 +172,24 @@ def _of_endpoint(body: Body) -> Body:
 _HOST_DEFAULTS: Body = {
     "AutoRemove": False,
     "Binds": [],
+    "BlkioDeviceReadBps": [],
+    "BlkioDeviceReadIOps": [],
+    "BlkioDeviceWriteBps": [],
+    "BlkioDeviceWriteIOps": [],
+    "BlkioWeight": 0,
+    "BlkioWeightDevice": [],
     "CapAdd": [],
     "CapDrop": [],
+    "CgroupParent": "",
     "CgroupnsMode": "private",
     "CpuPeriod": 0,
     "CpuQuota": 0,
+    "CpuRealtimePeriod": 0,
+    "CpuRealtimeRuntime": 0,
     "CpuShares": 0,
     "CpusetCpus": "",
     "CpusetMems": "",
+    "DeviceCgroupRules": [],
     "Devices": [],
     "Dns": [],
     "DnsOptions": [],
@@ -196,6 +207,7 @@ _HOST_DEFAULTS: Body = {
     "Mounts": [],
     "NanoCpus": 0,
     "NetworkMode": "default",
+    "OomKillDisable": False,
     "OomScoreAdj": 0,
     "PidMode": "",
     "PidsLimit": None,
@@ -207,6 +219,7 @@ _HOST_DEFAULTS: Body = {
     "RestartPolicy": {"Name": "no", "MaximumRetryCount": 0},
     "Runtime": "minidock",
     "SecurityOpt": [],
+    "StorageOpt": {},
     "ShmSize": DEFAULT_SHM,
     "Sysctls": {},
     "Tmpfs": {},
@@ -218,18 +231,10 @@ _HOST_DEFAULTS: Body = {
 _REFUSED = {
     "VolumesFrom": "--volumes-from",
     "Links": "--link",
-    **UNKNOWN_LIMITS,
     "DeviceRequests": "--gpus",
-    "CgroupParent": "--cgroup-parent",
-    "DeviceCgroupRules": "--device-cgroup-rule",
-    "StorageOpt": "--storage-opt",
     "VolumeDriver": "--volume-driver",
     "Annotations": "--annotation",
-    "OomKillDisable": "--oom-kill-disable",
 }
-
-
-_SECURITY_OPTIONS = ("no-new-privileges", "seccomp=unconfined", "apparmor=unconfined", "label")
 
 
 def _check_supported(host: Body) -> None:
@@ -242,21 +247,12 @@ def _check_supported(host: Body) -> None:
     _check_log(host["LogConfig"])
     check_restart_policy(host["RestartPolicy"])
     foreign.find(host["Runtime"])  # raises for one that nobody knows
-    for option in host["SecurityOpt"]:
-        if not option.replace(":", "=").startswith(_SECURITY_OPTIONS):
-            raise NotSupported(f"--security-opt {option} is not supported by MiniDock")
-    if host["UsernsMode"] not in ("", "host"):
+    modes.check(host)
+    if host["StorageOpt"]:
         raise NotSupported(
-            f"--userns {host['UsernsMode']} is not supported by MiniDock (only host): its layers"
-            " belong to the host's root"
+            "--storage-opt is supported only for overlay over xfs with 'pquota' mount option, which"
+            " MiniDock does not use"
         )
-    for mode, allowed in (
-        ("IpcMode", "private shareable none host"),
-        ("PidMode", "host"),
-    ):
-        value = host[mode] or ""
-        if value and value not in allowed.split() and not value.startswith("container:"):
-            raise InvalidParameter(f"invalid {mode[:3].upper()} mode: {value}")
 
 
 def _check_log(log: Body) -> None:

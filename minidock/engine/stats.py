@@ -43,7 +43,7 @@ def sample(container: Container) -> Body:
     }
     if not container.running or container.status == "restarting":
         return stats
-    cgroup = cgroups.open(f"/minidock/{container.id}")
+    cgroup = cgroups.open(container.cgroup)
     with suppress(FileNotFoundError):  # it ends as we look
         used = cgroup.stats()
         stats |= {

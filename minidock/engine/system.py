@@ -75,7 +75,7 @@ def info(paths: Paths, driver: str, statuses: list[str], images: int) -> Body:
         "IPv4Forwarding": Path("/proc/sys/net/ipv4/ip_forward").read_text().strip() == "1",
         "Debug": False,
         "NFd": len(os.listdir("/proc/self/fd")),
-        "OomKillDisable": False,
+        "OomKillDisable": cgroups.hierarchy() is not cgroups.Version.V2,
         "NGoroutines": len(os.listdir("/proc/self/task")),
         "SystemTime": now(),
         "LoggingDriver": "json-file",
@@ -105,7 +105,7 @@ def info(paths: Paths, driver: str, statuses: list[str], images: int) -> Body:
         "LiveRestoreEnabled": True,
         "Isolation": "",
         "InitBinary": "tini",
-        "SecurityOptions": ["name=cgroupns"],
+        "SecurityOptions": ["name=seccomp,profile=builtin", "name=cgroupns"],
         "DockerRootDir": str(paths.root),
         "Warnings": [],
     }  # fmt: skip

@@ -15,7 +15,7 @@ about the whole.
 from typing import Any
 
 from minidock import cgroups
-from minidock.engine import bundle, limits
+from minidock.engine import limits, resources
 from minidock.engine.container import Container
 from minidock.engine.monitors import ask
 from minidock.errors import Conflict, InvalidParameter
@@ -25,8 +25,8 @@ from minidock.spec.codec import encode
 Body = dict[str, Any]
 
 LIMITS = (
-    "CpuPeriod CpuQuota CpuShares CpusetCpus CpusetMems Memory MemoryReservation MemorySwap"
-    " NanoCpus PidsLimit"
+    "BlkioWeight CpuPeriod CpuQuota CpuRealtimePeriod CpuRealtimeRuntime CpuShares CpusetCpus"
+    " CpusetMems Memory MemoryReservation MemorySwap NanoCpus PidsLimit"
 ).split()
 
 
@@ -64,14 +64,13 @@ def _asked(body: Body) -> Body:
 
 
 def _check(container: Container, host: Body, body: Body) -> None:
-    limits.refuse_unknown_limits(body)
     swap = host["MemorySwap"]
     if body.get("Memory") and not body.get("MemorySwap") and 0 < swap < host["Memory"]:
         raise InvalidParameter(
             "Memory limit should be smaller than already set memoryswap limit, update the"
             " memoryswap at the same time"
         )
-    limits.check_resources(host)
+    resources.check(host)
     limits.check_restart_policy(host["RestartPolicy"])
     if host["AutoRemove"] and host["RestartPolicy"]["Name"] != "no":
         raise InvalidParameter(
@@ -82,10 +81,10 @@ def _check(container: Container, host: Body, body: Body) -> None:
 # %% In the kernel, and in the bundle
 def _apply(container: Container, host: Body) -> None:
     """The bundle, too: a restart makes the cgroup anew, from what stands there."""
-    resources = bundle.limits(host)
-    cgroups.open(f"/minidock/{container.id}").apply(resources)
+    wanted = resources.resources(host, ())
+    cgroups.open(container.cgroup).apply(wanted)
     path = container.directory / "config.json"
     spec = read_json(path)
     devices = spec["linux"]["resources"].get("devices", [])
-    spec["linux"]["resources"] = {**encode(resources), "devices": devices}
+    spec["linux"]["resources"] = {**encode(wanted), "devices": devices}
     write_json(path, spec, durable=False)

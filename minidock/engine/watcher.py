@@ -20,7 +20,11 @@ from minidock.runtime.sync import Channel
 
 # %% The watcher
 class Watcher:
-    """Calls ``heard(container, event)`` for each message, ``silent(container, monitor)`` at the end."""
+    """Calls ``heard(container, event)`` for each message, ``silent(container, monitor)`` at the end.
+
+    ``monitor`` is the pid of the one that has fallen silent: a container that was restarted has
+    another by then.
+    """
 
     def __init__(
         self,
@@ -37,9 +41,8 @@ class Watcher:
 
     def add(self, channel: Channel, container: Container) -> None:
         """Listen to the monitor at the other end of ``channel``."""
-        self._selector.register(
-            channel, selectors.EVENT_READ, (channel, container, container.state["monitor"])
-        )
+        monitor = int(container.state.get("monitor", 0))
+        self._selector.register(channel, selectors.EVENT_READ, (channel, container, monitor))
 
     def _run(self) -> None:
         while True:

@@ -1,14 +1,13 @@
 """Images: a stack of layers, a configuration, and any number of names.
 
-An image is known by its id, the digest of its configuration, and called by
-names, which are only pointers and may move. This module finds images by
-whatever somebody calls them, gives and takes names, and keeps the layers
-that images need and no others.
+Which there are, the :mod:`.catalog` knows; here is what can be done with
+them: show, load, save, commit, import, remove.
 
-The traps. A short id may be a name as well, and names go first. Removing an
-image means taking away a name; only the last one takes the image, and a
-container made from it forbids even that. And a layer may belong to several
-images: it goes when the last of them goes.
+The traps. Removing an image means taking away a name; only the last one
+takes the image, and a container made from it forbids even that. What nobody
+has given a name may still be a step on the way to something that has one:
+then it is no rubbish. And a name without a tag means the tag ``latest``,
+but to save it means all tags.
 
 **Interface:** :class:`Images`, :class:`Image`.
 
@@ -17,174 +16,68 @@ images: it goes when the last of them goes.
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
-from dataclasses import replace
-from threading import RLock
+from contextlib import suppress
 from typing import Any, BinaryIO
 
 from minidock import steps
-from minidock.errors import Conflict, InvalidParameter, MiniDockError, NotFound
+from minidock.errors import Conflict, InvalidParameter
 from minidock.images import image as views
 from minidock.images import load as loader
+from minidock.images.catalog import Catalog
 from minidock.images.changes import apply
+from minidock.images.commit import NewLayer, Note, compose, pack_layer
 from minidock.images.image import Image
 from minidock.images.layers import diff_id_of, keep_layer, temporary
-from minidock.images.leases import Leases
 from minidock.images.listing import Filters, select
-from minidock.images.store import Store, entry_of, reference_of
-from minidock.paths import Paths
+from minidock.images.pruning import rubbish
+from minidock.images.save import Chosen, save
 from minidock.spec import image as oci
+from minidock.spec import platform as platforms
 from minidock.spec import reference
-from minidock.spec.codec import decode
-from minidock.spec.image import Descriptor, Execution, ImageConfig, Manifest, RootFS
-from minidock.spec.timestamp import now
-from minidock.unionfs import Driver
+from minidock.spec.image import Execution
 
 Body = dict[str, Any]
+Users = Callable[[str], Sequence[str]]  # the containers that were made from an image
 
 
-# %% All images
-class Images:
+# %% Showing them
+class Images(Catalog):
     """The images of an engine; safe to use from many threads."""
 
-    def __init__(self, paths: Paths, driver: Driver) -> None:
-        self.store = Store(paths.images)
-        self.leases = Leases(paths.images / "leases")
-        self.driver = driver
-        self._lock = RLock()
-        self._manifests: dict[str, Image] = {}  # by the manifest's digest, without names
-        self._known: dict[str, Image] = {}  # by id: several manifests may be of one image
-        self._names: dict[str, str] = {}  # the manifests' digests
-        self._stamp = (0, 0)
-        self._adders = 0
-        self._litter = False
-        with suppress(MiniDockError, ValueError):  # what cannot be read says nothing
-            self._sweep()
-
-    def list(self) -> "Sequence[Image]":
-        """All, the newest first."""
-        with self._lock:
-            self._refresh()
-            return sorted(self._known.values(), key=lambda one: one.created, reverse=True)
-
-    def _refresh(self) -> None:
-        """Read the index again, if it has changed."""
-        stamp = self.store.stamp()
-        if stamp == self._stamp:
-            return
-        manifests: dict[str, Image] = {}
-        known: dict[str, Image] = {}
-        names: dict[str, str] = {}
-        for entry in self.store.manifests():
-            digest, name = str(entry["digest"]), reference_of(entry)
-            image = manifests[digest] = self._manifests.get(digest) or self._read(digest)
-            image = known.get(image.id, image)
-            known[image.id] = replace(image, references=(*image.references, *filter(None, [name])))
-            if name:
-                names[name] = digest
-        self._manifests, self._known = manifests, known
-        self._names, self._stamp = names, stamp
-
-    def _read(self, digest: str) -> Image:
-        manifest = decode(Manifest, entry_of(self.store.read(digest)))
-        document = entry_of(self.store.read(manifest.config.digest))
-        config = decode(ImageConfig, document)
-        chains = tuple(oci.chain_ids(config.rootfs.diff_ids))
-        sizes = tuple(self._size(chain) for chain in chains)
-        return Image(manifest.config.digest, (), digest, manifest, config, document, chains, sizes)
-
-    def _size(self, chain: str) -> int:
-        with suppress(NotFound):
-            return self.driver.layer_size(chain)
-        return 0
-
-    # %% Finding one
-    def get(self, name: str) -> Image:
-        """By name, by id, or by the beginning of an id. Raises :class:`NotFound` in Docker's words."""
-        found = self.find(name)
-        if found is None:
-            raise NotFound(f"No such image: {_shown(name)}")
-        return found
-
-    def find(self, name: str) -> Image | None:
-        """The same, or None."""
-        with self._lock:
-            self._refresh()
-            return self._by_name(name) or self._by_id(name)
-
-    def _by_name(self, name: str) -> Image | None:
-        """With the manifest that this name leads to. A tag beside a digest says nothing more."""
-        try:
-            wanted = reference.parse(name)
-        except InvalidParameter:
-            return None
-        full = f"{wanted.name}@{wanted.digest}" if wanted.digest else str(wanted)
-        packed = self._manifests.get(self._names.get(full, wanted.digest))
-        if packed is None:
-            return None
-        image = replace(packed, references=self._known[packed.id].references)
-        # By digest also where no registry has told it, if the repository is right.
-        known = full in image.references or wanted.name in image.repositories
-        return image if known else None
-
-    def named(self) -> "Sequence[tuple[str, Image]]":
-        """Every name, and the image with the manifest that it leads to; nameless ones are left out."""
-        with self._lock:
-            self._refresh()
-            return [(name, self._manifests[digest]) for name, digest in self._names.items()]
-
-    def whole(self, image: Image) -> bool:
-        """Whether all of it is here: configuration, blobs and layers."""
-        blobs = [image.id, *(layer.digest for layer in image.manifest.layers)]
-        return all(map(self.store.has, blobs)) and all(map(self.driver.has_layer, image.chains))
-
-    def _by_id(self, name: str) -> Image | None:
-        digits = name.removeprefix("sha256:")
-        if not digits or not set(digits) <= set("0123456789abcdef"):
-            return None
-        matches = [one for key, one in self._known.items() if key[7:].startswith(digits)]
-        if len(matches) > 1:
-            raise InvalidParameter(f"multiple IDs found with provided prefix: {name}")
-        return matches[0] if matches else None
-
-    def ensure_layers(self, image: Image) -> "Sequence[str]":
-        """The chain ids, lowest first; layers that the driver lacks are extracted from their blobs."""
-        for number, chain in enumerate(image.chains):
-            if not self.driver.has_layer(chain):
-                parent = image.chains[number - 1] if number else None
-                path = self.store.path(image.manifest.layers[number].digest)
-                diff_id = image.config.rootfs.diff_ids[number]
-                keep_layer(path, diff_id, chain, parent, self.store, self.driver)
-        return image.chains
-
-    # %% Showing them
     def listed(
         self,
         filters: Filters,
         *,
+        everything: bool = False,
         shared: bool = False,
         containers: Callable[[str], int] | None = None,
     ) -> "Sequence[Body]":
-        """The API's list of ``ImageSummary``; numbers that take time only where they are asked for."""
-        everything = self.list()
+        """The API's list of ``ImageSummary``; numbers that take time only where they are asked for.
+
+        Nameless steps on the way to others are shown only with ``everything``.
+        """
+        known, lineage = self.list(), self.lineage
         owners: dict[str, int] = {}
-        for image in everything:
+        for image in known:
             for chain in set(image.chains):
                 owners[chain] = owners.get(chain, 0) + 1
         return [
             views.summary(
                 image,
+                lineage.parent(image.id),
                 _shared(image, owners) if shared else -1,
                 containers(image.id) if containers else -1,
             )
-            for image in select(everything, filters, self.get)
+            for image in select(known, filters, self.get)
+            if everything or image.references or not lineage.has_children(image.id)
         ]
 
     def inspect(self, name: str) -> Body:
         """The API's ``ImageInspect``."""
         image = self.get(name)
         driver = "overlay2" if self.driver.name == "overlay" else self.driver.name
-        return views.inspect(image, driver, self._places(image))
+        parent = self.lineage.parent(image.id)
+        return views.inspect(image, driver, self._places(image), parent)
 
     def _places(self, image: Image) -> Mapping[str, str] | None:
         """Where the layers of overlay lie, in Docker's words for it; a whole tree needs none."""
@@ -196,23 +89,11 @@ class Images:
 
     def history(self, name: str) -> "Sequence[Body]":
         """The API's ``ImageHistory``."""
-        return views.history(self.get(name))
+        image = self.get(name)
+        found = ((n, self.find(key)) for n, key in self.lineage.ancestors(image.id).items())
+        return views.history(image, {number: one for number, one in found if one})
 
-    # %% Names
-    def tag(self, source: str, name: str) -> None:
-        """Call the image ``source`` also ``name``."""
-        image = self.get(source)
-        wanted = reference.parse(name)
-        if wanted.digest:
-            raise InvalidParameter("refusing to create a tag with a digest reference")
-        with self._lock:
-            self.store.name(self._descriptor(image), str(wanted))
-
-    def _descriptor(self, image: Image) -> Descriptor:
-        size = self.store.path(image.manifest_digest).stat().st_size
-        return Descriptor(image.manifest.media_type or oci.MANIFEST, image.manifest_digest, size)
-
-    # %% Loading
+    # %% Loading and saving
     def load(
         self, archive: BinaryIO, say: Callable[[Body], None], *, quiet: bool = False
     ) -> "Sequence[str]":
@@ -248,60 +129,103 @@ class Images:
             say({"stream": f"Loaded image: {shown}\n"})
             yield shown
 
-    @contextmanager
-    def adding(self) -> Iterator[None]:
-        """While this lasts nothing is swept: there are blobs and layers that no name leads to yet.
+    def chosen(self, names: Sequence[str]) -> "Sequence[Chosen]":
+        """What ``save`` of these names means: an id goes without names, a bare name with all tags."""
+        found: dict[str, Chosen] = {}
+        for name in names:
+            image_names = self._tags(name)
+            for image, full in image_names:
+                before = found[image.id].names if image.id in found else ()
+                new = (full,) if full and full not in before else ()
+                found[image.id] = Chosen(image, (*before, *new))
+        return [*found.values()]
 
-        What an attempt that failed has left is swept when the last one ends.
-        """
-        with self._lock:
-            self._adders += 1
-        try:
-            yield
-        except BaseException:
-            self._litter = True
-            raise
-        finally:
-            with self._lock:
-                self._adders -= 1
-                if self._litter and not self._adders:
-                    self._litter = False
-                    self._sweep()
+    def _tags(self, name: str) -> "Sequence[tuple[Image, str]]":
+        if ":" not in name.rpartition("/")[2] and "@" not in name:
+            tags = [*self._all_tags(name)]
+            if tags:
+                return tags
+        image = self.get(name)
+        by_name = self._by_name(name) is not None and not reference.parse(name).digest
+        return [(image, str(reference.parse(name)) if by_name else "")]
 
-    # %% Importing
+    def _all_tags(self, name: str) -> Iterator[tuple[Image, str]]:
+        with suppress(InvalidParameter):  # it may be an id, and no name at all
+            wanted = reference.parse(name).name
+            for full, image in self.named():
+                if "@" not in full and reference.parse(full).name == wanted:
+                    yield image, full
+
+    def save(self, chosen: "Sequence[Chosen]", out: BinaryIO) -> None:
+        """Write the archive; what is in it stays for as long as that takes."""
+        with self.adding():
+            save(chosen, self.store, out)
+
+    # %% New ones
+    def commit(
+        self,
+        base: Image,
+        pack: Callable[[BinaryIO], object],
+        run: Execution,
+        note: Note,
+        name: str | None,
+    ) -> str:
+        """Make an image of ``base`` and the layer that ``pack`` writes; returns its id."""
+        wanted = str(_taggable(name)) if name else None
+        with self.adding():
+            below = self.ensure_layers(base)
+            with pack_layer(self.store, pack) as (path, diff_id):
+                layer = None
+                if diff_id:
+                    chain = oci.chain_ids([*base.config.rootfs.diff_ids, diff_id])[-1]
+                    parent = below[-1] if below else None
+                    blob = keep_layer(path, diff_id, chain, parent, self.store, self.driver)
+                    layer = NewLayer(diff_id, blob)
+            return self._publish(base, layer, run, note, platforms.here(), wanted)
+
     def import_rootfs(
-        self, archive: BinaryIO, name: str | None, changes: Sequence[str], message: str
+        self,
+        archive: BinaryIO,
+        name: str | None,
+        changes: Sequence[str],
+        message: str,
+        platform: str = "",
     ) -> str:
         """Make an image with one layer from a tar of a root file system; returns its id."""
-        wanted = str(reference.parse(name)) if name else None
-        run = apply(changes)
+        wanted = str(_taggable(name)) if name else None
+        run, note = apply(changes), Note(comment=message or "Imported from -")
+        on = platforms.parse(platform) if platform else platforms.here()
         with self.adding():
-            return self._import(archive, wanted, run, message)
+            with temporary(self.store, archive) as path:
+                diff_id = diff_id_of(path)
+                blob = keep_layer(path, diff_id, diff_id, None, self.store, self.driver)
+            return self._publish(None, NewLayer(diff_id, blob), run, note, on, wanted)
 
-    def _import(self, archive: BinaryIO, wanted: str | None, run: Execution, message: str) -> str:
-        with temporary(self.store, archive) as path:
-            diff_id = diff_id_of(path)
-            layer = keep_layer(path, diff_id, diff_id, None, self.store, self.driver)
-        history = {"created": now(), "comment": message or "Imported from -"}
-        config = ImageConfig(
-            architecture=oci.architecture(),
-            created=now(),
-            config=run,
-            rootfs=RootFS(diff_ids=(diff_id,)),
-            history=(history,),
-        )
-        data = oci.encode_config(config)
-        descriptor = Descriptor(oci.CONFIG, self.store.write(data), len(data))
-        text = oci.encode_manifest(Manifest(2, descriptor, (layer,), oci.MANIFEST))
-        with self._lock:
-            self.store.name(Descriptor(oci.MANIFEST, self.store.write(text), len(text)), wanted)
-        return descriptor.digest
+    def _publish(
+        self,
+        base: Image | None,
+        layer: NewLayer | None,
+        run: Execution,
+        note: Note,
+        on: platforms.Platform,
+        name: str | None,
+    ) -> str:
+        manifest, image_id = compose(self.store, base, layer, run, note, on)
+        with (
+            steps.step("name the image", call="rename(2)", chapter="images", name=name or ""),
+            self._lock,
+        ):
+            self.store.name(manifest, name)
+        return image_id
 
     # %% Removing
     def remove(
-        self, name: str, *, force: bool = False, used_by: Callable[[str], Sequence[str]]
+        self, name: str, *, force: bool = False, prune: bool = True, used_by: Users
     ) -> "Sequence[Body]":
-        """Take a name away; with the last of them the image. Refused while a container is made from it."""
+        """Take a name away; with the last of them the image. Refused while a container is made from it.
+
+        ``prune``: its nameless ancestors go, too, unless somebody needs them.
+        """
         with self._lock:
             image = self.get(name)
             by_name = self._by_name(name) is not None
@@ -316,55 +240,54 @@ class Images:
                     f"conflict: unable to delete {image.id[7:19]} (must be forced) - image is"
                     " referenced in multiple repositories"
                 )
+            if not by_name and self.lineage.has_children(image.id):
+                raise Conflict(
+                    f"conflict: unable to delete {image.id[7:19]} (cannot be forced) - image has"
+                    " dependent child images"
+                )
             removed = self._untag(image.references)
-            if users:
+            if users or self.lineage.has_children(image.id):
                 return removed
             with steps.step(
                 "remove the image", call="unlink(2)", chapter="images", id=image.id[:19]
             ):
-                return [*removed, *self._delete(image)]
+                return [*removed, *self._delete(image, prune, used_by)]
 
     def _untag(self, names: Sequence[str]) -> "Sequence[Body]":
         self.store.unname(names)
         return [{"Untagged": reference.parse(name).familiar} for name in names]
 
-    def _delete(self, image: Image) -> "Sequence[Body]":
+    def _delete(self, image: Image, prune: bool, used_by: Users) -> "Sequence[Body]":
+        """The image, then those that only led to it."""
+        parent = self.lineage.parent(image.id)
         ours = [key for key, one in self._manifests.items() if one.id == image.id]
         self.store.forget(ours)
         for key in ours:  # one that was cut off when it had its name already
             self.leases.give_back(key)
         swept = self._sweep()
         gone = [chain for chain in reversed(image.chains) if chain in swept]
-        return [{"Deleted": image.id}, *({"Deleted": chain} for chain in gone)]
+        deleted = [{"Deleted": key} for key in (image.id, *gone)]
+        if not prune or not parent:
+            return deleted
+        above = self.get(parent)
+        if above.references or self.lineage.has_children(parent) or used_by(parent):
+            return deleted
+        return [*deleted, *self._delete(above, prune, used_by)]
 
-    # %% Sweeping
-    def _sweep(self) -> set[str]:
-        """Forget the blobs and layers that no image needs; returns the layers' chain ids.
+    def prune(self, filters: Filters, used_by: Users) -> Body:
+        """The API's ``ImagePrune``: remove what nobody will miss; says what, and how much it was."""
+        with self._lock:
+            before, removed = self._trees(), list[Body]()
+            for image in rubbish(self.list(), filters, self.lineage, used_by):
+                if self._by_id(image.id):  # not gone already, with one that came of it
+                    removed += self._untag(image.references)
+                    if not self.lineage.has_children(image.id):
+                        removed += self._delete(image, True, used_by)
+            return {"ImagesDeleted": removed or None, "SpaceReclaimed": before - self._trees()}
 
-        Some are of an image that was removed, some of a daemon that was
-        killed while it loaded. While one is being loaded, they wait for the
-        next time.
-        """
-        self._refresh()
-        if self._adders:
-            return set()
-        blobs, chains = self._needed()
-        for digest in set(self.store.digests()) - blobs:
-            self.store.remove(digest)
-        unneeded = set(self.driver.layers()) - chains
-        for chain in unneeded:
-            self.driver.remove_layer(chain)
-        self.leases.sweep()
-        return unneeded
-
-    def _needed(self) -> tuple[set[str], set[str]]:
-        """The blobs and the layers of all images there are, and of those on their way."""
-        blobs, chains = self.leases.held()
-        for image in self._manifests.values():
-            blobs |= {image.manifest_digest, image.id}
-            blobs |= {layer.digest for layer in image.manifest.layers}
-            chains |= set(image.chains)
-        return blobs, chains
+    def layers_size(self) -> int:
+        """The bytes of all layers, each counted once."""
+        return self._trees()
 
 
 # %% Words and numbers
@@ -386,7 +309,9 @@ def _refuse(name: str, image: Image, user: str, by_name: bool) -> None:
     )
 
 
-def _shown(name: str) -> str:
-    with suppress(InvalidParameter):
-        return reference.parse(name).familiar
-    return name
+def _taggable(name: str) -> reference.Reference:
+    """A name to give. Raises :class:`InvalidParameter` for a digest, which is nobody's to give."""
+    wanted = reference.parse(name)
+    if wanted.digest:
+        raise InvalidParameter("refusing to create a tag with a digest reference")
+    return wanted

@@ -19,6 +19,7 @@ import hashlib
 import io
 import json
 import os
+import re
 import shutil
 import subprocess
 import tarfile
@@ -81,7 +82,7 @@ def _debian(out: Path) -> list[str]:
     command += [f"--customize-hook=copy-in {path} /etc/apt/" for path in _apt_settings()]
     environment = {**os.environ, "SOURCE_DATE_EPOCH": str(EPOCH)}
     done = subprocess.run(
-        [*command, "bookworm", str(out), *_mirrors()],
+        [*command, "bookworm", str(out), *mirrors()],
         env=environment,
         capture_output=True,
         text=True,
@@ -93,11 +94,12 @@ def _debian(out: Path) -> list[str]:
     return ["bash"]
 
 
-def _mirrors() -> list[str]:
-    """The host's own sources, where it is Debian 12; else Debian's usual mirror."""
+def mirrors() -> list[str]:
+    """The host's own sources of Debian 12, for mmdebstrap; none: it takes Debian's usual mirror."""
     files = [Path("/etc/apt/sources.list"), *Path("/etc/apt/sources.list.d").glob("*.list")]
     files += Path("/etc/apt/sources.list.d").glob("*.sources")
-    return [str(path) for path in files if path.exists() and "bookworm" in path.read_text()]
+    suite = re.compile(r"(?<![-\w])bookworm")  # not another archive's "something-bookworm"
+    return [str(path) for path in files if path.exists() and suite.search(path.read_text())]
 
 
 def _apt_settings() -> list[str]:

@@ -93,11 +93,11 @@ def _moment(text: Any) -> int:
 
 
 # %% The short form: docker images
-def summary(image: Image, shared: int = -1, containers: int = -1) -> Body:
+def summary(image: Image, parent: str = "", shared: int = -1, containers: int = -1) -> Body:
     """The API's ``ImageSummary``; -1 means that nobody asked for that number."""
     return {
         "Id": image.id,
-        "ParentId": "",
+        "ParentId": parent,
         "RepoTags": image.tags,
         "RepoDigests": image.digests,
         "Created": image.created // 10**9,
@@ -132,14 +132,14 @@ def container_config(image: Image) -> Body:
 
 
 # %% The long form: docker image inspect
-def inspect(image: Image, driver: str, data: Mapping[str, str] | None) -> Body:
+def inspect(image: Image, driver: str, data: Mapping[str, str] | None, parent: str = "") -> Body:
     """The API's ``ImageInspect``; ``driver`` and ``data`` say where its layers lie."""
     known, diff_ids = image.document, image.config.rootfs.diff_ids
     return {
         "Id": image.id,
         "RepoTags": image.tags,
         "RepoDigests": image.digests,
-        "Parent": "",
+        "Parent": parent,
         "Comment": known.get("comment") or (image.config.history or ({},))[-1].get("comment", ""),
         "Created": image.config.created or ZERO,
         "DockerVersion": known.get("docker_version", ""),
@@ -157,11 +157,15 @@ def inspect(image: Image, driver: str, data: Mapping[str, str] | None) -> Body:
 
 
 # %% How it came about: docker history
-def history(image: Image) -> Sequence[Body]:
+NOBODY: Mapping[int, Image] = {}
+
+
+def history(image: Image, ancestors: Mapping[int, Image] = NOBODY) -> Sequence[Body]:
     """The API's ``ImageHistory``, the newest first.
 
-    The configuration says what was done, and whether a layer came of it. Of
-    all these images only the last one is here, so only it has an id.
+    The configuration says what was done, and whether a layer came of it. An
+    id have only those of these images that are here: the last one, and such
+    ``ancestors`` (by their place in the history) as there are.
     """
     sizes = iter(image.sizes)
     entries = [
@@ -175,6 +179,7 @@ def history(image: Image) -> Sequence[Body]:
         }
         for one in image.config.history
     ]
-    if entries:
-        entries[-1] |= {"Id": image.id, "Tags": image.tags or None}
+    for place, known in {**ancestors, len(entries) - 1: image}.items():
+        if entries:
+            entries[place] |= {"Id": known.id, "Tags": known.tags or None}
     return entries[::-1]

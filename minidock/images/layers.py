@@ -18,7 +18,6 @@ DiffID").
 """
 
 import hashlib
-import shutil
 import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
@@ -29,7 +28,7 @@ from minidock import steps
 from minidock.errors import HostileArchive
 from minidock.images.compression import Ahead, inflated
 from minidock.images.progress import Progress
-from minidock.images.store import Store
+from minidock.images.store import Spend, Store
 from minidock.spec import image as oci
 from minidock.spec.image import Descriptor
 from minidock.unionfs import Driver
@@ -63,7 +62,7 @@ def keep_layer(
         as_it_is = plain.suffix in KEPT_AS_THEY_ARE
         blob = None if as_it_is else stack.enter_context(store.writing(diff_id))
         tar = _Hashed(plain, diff_id, blob.write if blob else None)
-        _extract(tar, chain, parent, driver)
+        _extract(tar, chain, parent, driver, store.spend)
         while packed.read(PIECE):  # what may follow the compressed data
             pass
         if progress:
@@ -74,22 +73,25 @@ def keep_layer(
         return Descriptor(oci.LAYER + plain.suffix, packed.digest, packed.size)
 
 
-def extract_layer(file: Any, diff_id: str, chain: str, parent: str | None, driver: Driver) -> None:
+def extract_layer(
+    file: Any, diff_id: str, chain: str, parent: str | None, driver: Driver, spend: Spend
+) -> None:
     """Inflate, hash and extract what comes from ``file``, to its end, in one pass.
 
     Raises :class:`HostileArchive` if it is damaged, or not the one with ``diff_id``.
     """
     with inflated(file) as plain:
-        _extract(_Hashed(plain, diff_id), chain, parent, driver)
+        _extract(_Hashed(plain, diff_id), chain, parent, driver, spend)
     while file.read(PIECE):  # what may follow the compressed data
         pass
 
 
-def _extract(tar: "_Hashed", chain: str, parent: str | None, driver: Driver) -> None:
+def _extract(tar: "_Hashed", chain: str, parent: str | None, driver: Driver, spend: Spend) -> None:
     """Make the tree here, while a thread inflates and hashes what comes next."""
     ahead = Ahead(tar)
+    source = ahead if driver.has_layer(chain) else _Spending(ahead, spend)
     try:
-        driver.create_layer(chain, parent, cast(BinaryIO, ahead))
+        driver.create_layer(chain, parent, cast(BinaryIO, source))
     finally:
         ahead.close()
 
@@ -141,11 +143,34 @@ class _Hashed:
         return f"{self._hash.name}:{self._hash.hexdigest()}"
 
 
+class _Spending:
+    """A tar that becomes a tree, which takes about as much of the disk."""
+
+    def __init__(self, file: Any, spend: Spend) -> None:
+        self._file = file
+        self._spend = spend
+
+    def read(self, size: int = -1) -> bytes:
+        """Read; raises when there is nothing left to spend."""
+        data: bytes = self._file.read(size)
+        self._spend(len(data))
+        return data
+
+
+# %% Files for the time being
+@contextmanager
+def scratch(store: Store) -> Iterator[Path]:
+    """A name for a file beside the store; the file goes when the block ends."""
+    with tempfile.TemporaryDirectory(prefix=".load-", dir=store.root) as name:
+        yield Path(name) / "data"
+
+
 @contextmanager
 def temporary(store: Store, data: BinaryIO) -> Iterator[Path]:
     """``data`` as a file beside the store, for as long as the block lasts."""
-    with tempfile.TemporaryDirectory(prefix=".load-", dir=store.root) as name:
-        path = Path(name) / "data"
+    with scratch(store) as path:
         with open(path, "xb") as file:
-            shutil.copyfileobj(data, file, PIECE)
+            while piece := data.read(PIECE):
+                store.spend(len(piece))
+                file.write(piece)
         yield path

@@ -5,7 +5,7 @@ at a slash, not one of the shell. An image of several names is shown with
 those that fit. And ``before`` and ``since`` name an image, by whose time of
 creation the others are judged, not the time they came here.
 
-**Interface:** :func:`select`.
+**Interface:** :func:`select`, :func:`has_label`, :func:`truth`.
 
 **See:** Engine API, "ImageList"; moby ``daemon/images/images.go``.
 """
@@ -17,6 +17,7 @@ from functools import cache
 
 from minidock.errors import InvalidParameter
 from minidock.images.image import Image
+from minidock.images.lineage import Lineage
 from minidock.spec import reference
 
 Filters = dict[str, list[str]]
@@ -41,24 +42,32 @@ def select(images: Sequence[Image], filters: Filters, find: Find) -> list[Image]
     for wanted in filters.get("since", ()):
         limit = find(wanted).created
         found = [one for one in found if one.created > limit]
-    found = [one for one in found if all(_has(one, label) for label in filters.get("label", ()))]
+    found = [
+        one for one in found if all(has_label(one, label) for label in filters.get("label", ()))
+    ]
     if "dangling" in filters:
-        nameless = _truth(filters["dangling"])
-        found = [one for one in found if bool(one.references) != nameless]
+        nameless = truth("dangling", filters["dangling"])
+        lineage = Lineage(images)  # what something was made from is not dangling
+        found = [
+            one
+            for one in found
+            if nameless == (not one.references and not lineage.has_children(one.id))
+        ]
     return _fitting(found, filters["reference"]) if "reference" in filters else found
 
 
-def _has(image: Image, label: str) -> bool:
+def has_label(image: Image, label: str) -> bool:
     """``KEY``, or ``KEY=VALUE``."""
     key, equals, value = label.partition("=")
     labels = image.config.config.labels
     return key in labels and (not equals or labels[key] == value)
 
 
-def _truth(values: list[str]) -> bool:
+def truth(name: str, values: list[str]) -> bool:
+    """A filter that is true or false."""
     words = {"1": True, "true": True, "0": False, "false": False}
     if len(values) != 1 or values[0].lower() not in words:
-        raise InvalidParameter(f"invalid filter 'dangling=[{' '.join(values)}]'")
+        raise InvalidParameter(f"invalid filter '{name}=[{' '.join(values)}]'")
     return words[values[0].lower()]
 
 

@@ -23,7 +23,7 @@ import os
 import shutil
 import tarfile
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from contextvars import copy_context
@@ -79,7 +79,7 @@ def load(archive: BinaryIO, store: Store, driver: Driver, say: Say | None = None
     with tempfile.TemporaryDirectory(prefix=".load-", dir=store.root) as name:
         top = Path(name)
         with steps.step("unpack the archive", call="read(2)", chapter="images"):
-            _unpack(archive, top)
+            _unpack(archive, top, store.spend)
         found = list(_docker(top) if (top / "manifest.json").exists() else _oci(top))
         if not found:
             raise InvalidParameter(
@@ -89,7 +89,7 @@ def load(archive: BinaryIO, store: Store, driver: Driver, say: Say | None = None
 
 
 # %% Unpacking it
-def _unpack(archive: BinaryIO, top: Path) -> None:
+def _unpack(archive: BinaryIO, top: Path, spend: Callable[[int], object]) -> None:
     """The files of the archive; links among them (``docker save`` has some) stay within."""
     try:
         with (
@@ -105,6 +105,7 @@ def _unpack(archive: BinaryIO, top: Path) -> None:
                 if member.isreg():
                     content = source.extractfile(member)
                     assert content is not None
+                    spend(member.size)
                     with open(place, "xb") as file:
                         shutil.copyfileobj(content, file, PIECE)
                     if place.stat().st_size != member.size:
@@ -149,7 +150,7 @@ def _oci(top: Path) -> Iterator[Found]:
         if found is None:
             continue
         notes = entry.get("annotations") or {}
-        name = notes.get("io.containerd.image.name") or notes.get(oci.REF_NAME)
+        name = notes.get(oci.CONTAINERD_NAME) or notes.get(oci.REF_NAME)
         manifest = decode(Manifest, entry_of(found))
         yield Found(
             _blob(top, manifest.config.digest),

@@ -21,7 +21,7 @@ import json
 import os
 import secrets
 import shutil
-from collections.abc import Collection, Iterator
+from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, Protocol
@@ -36,11 +36,19 @@ ALGORITHMS = {"sha256": 64, "sha512": 128}  # and how many digits they give
 
 
 # %% Blobs
+Spend = Callable[[int], object]  # is told of bytes before they are written, and may refuse
+
+
+def _freely(size: int) -> None:
+    """No limit."""
+
+
 class Store:
     """An OCI image layout in the directory ``root``."""
 
-    def __init__(self, root: Path) -> None:
+    def __init__(self, root: Path, spend: Spend = _freely) -> None:
         self.root = root
+        self.spend = spend
         self._blobs = root / "blobs"
         for algorithm in ALGORITHMS:
             (self._blobs / algorithm).mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -87,7 +95,7 @@ class Store:
         algorithm = (expected or "sha256").partition(":")[0]
         new = self._blobs / algorithm / f".new-{secrets.token_hex(6)}"
         with open(new, "xb") as file:
-            blob = Blob(file, algorithm)
+            blob = Blob(file, algorithm, self.spend)
             try:
                 yield blob
                 file.flush()
@@ -201,13 +209,15 @@ class Writer(Protocol):
 class Blob:
     """A file that is hashed while it is written."""
 
-    def __init__(self, file: Writer, algorithm: str = "sha256") -> None:
+    def __init__(self, file: Writer, algorithm: str = "sha256", spend: Spend = _freely) -> None:
         self._file = file
+        self._spend = spend
         self._hash = hashlib.new(algorithm)
         self.size = 0
 
     def write(self, data: bytes) -> int:
         """Append ``data``."""
+        self._spend(len(data))
         self._hash.update(data)
         self.size += len(data)
         return self._file.write(data)

@@ -20,7 +20,9 @@ import ctypes
 import errno as errno_module
 import os
 import signal
+from collections.abc import Callable, Sequence
 from enum import IntFlag
+from typing import NoReturn
 
 _libc = ctypes.CDLL(None, use_errno=True)
 _libc_holding_the_lock = ctypes.PyDLL(None, use_errno=True)
@@ -46,6 +48,7 @@ _NUMBERS = {
         "keyctl": 250,
         "ioprio_set": 251,
         "sched_setattr": 314,
+        "seccomp": 317,
         "bpf": 321,
     },
     "aarch64": {
@@ -55,6 +58,7 @@ _NUMBERS = {
         "keyctl": 219,
         "ioprio_set": 30,
         "sched_setattr": 274,
+        "seccomp": 277,
         "bpf": 280,
     },
 }
@@ -289,6 +293,56 @@ def capset(effective: int, permitted: int, inheritable: int) -> None:
         )
     )
     _check(_libc.capset(ctypes.byref(header), halves), "capset(2)")
+
+
+# %% A filter for system calls, and the last call before it counts
+SECCOMP_SET_MODE_FILTER = 1
+
+
+class _FilterProgram(ctypes.Structure):
+    _fields_ = [("length", ctypes.c_ushort), ("code", ctypes.c_void_p)]  # noqa: RUF012
+
+
+def execute_filtered(
+    program: str,
+    arguments: Sequence[str],
+    environment: Sequence[str],
+    code: bytes,
+    flags: int,
+    announce: Callable[[int], object] | None = None,
+) -> NoReturn:
+    """seccomp(2) and then, with no other call of ours in between, execve(2).
+
+    A filter counts from the next call on, for us, too, and a narrow one would
+    end our interpreter before the program begins. So everything is laid out
+    beforehand, and the lock is not even given up, as taking it again may call
+    futex(2). ``announce`` is told the descriptor of the listener, if the flags
+    asked for one. Raises the :class:`OSError` of either call.
+    """
+    what = f"seccomp(2) a filter of {len(code) // 8} instructions"
+    buffer = ctypes.create_string_buffer(code, len(code))
+    filter_program = _FilterProgram(len(code) // 8, ctypes.addressof(buffer))
+    load = (
+        ctypes.c_long(_number("seccomp")),
+        ctypes.c_uint(SECCOMP_SET_MODE_FILTER),
+        ctypes.c_uint(flags),
+        ctypes.byref(filter_program),
+    )
+    run = (os.fsencode(program), _strings(arguments), _strings(environment))
+    syscall, execve = _libc_holding_the_lock.syscall, _libc_holding_the_lock.execve
+    listener = syscall(*load)
+    if listener == -1:
+        number = ctypes.get_errno()
+        raise OSError(number, f"{what}: {os.strerror(number)}")
+    if announce is not None:
+        announce(listener)
+    execve(*run)
+    number = ctypes.get_errno()
+    raise OSError(number, os.strerror(number))
+
+
+def _strings(values: Sequence[str]) -> "ctypes.Array[ctypes.c_char_p]":
+    return (ctypes.c_char_p * (len(values) + 1))(*(os.fsencode(one) for one in values), None)
 
 
 # %% Watching a file grow

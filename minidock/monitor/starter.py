@@ -157,7 +157,8 @@ def _create(directory: Path, stdio: Stdio, name: str) -> Made:
     spec = decode(Spec, read_json(directory / "config.json"))
     if name != "minidock":
         return _have_created(directory, stdio, name, spec)
-    wishes = runtime.Wishes(stdio=stdio, sibling=True)
+    state = {"ociVersion": spec.oci_version, "id": directory.name, "bundle": str(directory)}
+    wishes = runtime.Wishes(stdio=stdio, sibling=True, state={**state, "status": "created"})
     return runtime.create(spec, str(directory), directory.name, wishes)
 
 

@@ -33,8 +33,11 @@ from minidock.paths import Paths
 
 
 # %% A namespace that has a name
-def make_netns(path: Path) -> None:
-    """A new network namespace, its loopback up, kept alive by a bind mount on the file ``path``."""
+def make_netns(path: Path, existing: str = "") -> None:
+    """A new network namespace, its loopback up, kept alive by a bind mount on the file ``path``.
+
+    ``existing``: not a new one but this, which belongs to somebody's user namespace.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
     path.touch()
 
@@ -47,8 +50,16 @@ def make_netns(path: Path) -> None:
         if without_ipv6.exists():
             without_ipv6.write_text("1")
 
+    def enter() -> None:
+        if not existing:
+            syscalls.unshare(syscalls.Clone.NEWNET)
+            return
+        fd = os.open(existing, os.O_RDONLY | os.O_CLOEXEC)
+        syscalls.setns(fd, syscalls.Clone.NEWNET)
+        os.close(fd)
+
     try:
-        netlink.inside(prepare, lambda: syscalls.unshare(syscalls.Clone.NEWNET))
+        netlink.inside(prepare, enter)
     except BaseException:
         remove_netns(path)
         raise
@@ -120,8 +131,10 @@ class Network:
         forwarding.switch_on()
 
     # %% Connecting a container
-    def connect(self, container_id: str, mac: str | None, ports: Sequence[PortMapping]) -> Endpoint:
-        """Give the container a namespace, a cable, an address, and its published ports."""
+    def connect(
+        self, container_id: str, mac: str | None, ports: Sequence[PortMapping], netns: str = ""
+    ) -> Endpoint:
+        """Give the container a namespace (or ``netns``), a cable, an address, and its published ports."""
         with steps.transaction():
             with steps.step("take an address", call="flock(2)", chapter="network") as step:
                 step.undo(self._addresses.release, container_id)
@@ -131,7 +144,7 @@ class Network:
             with steps.step(
                 "make the network namespace", call="unshare(2) CLONE_NEWNET", chapter="network"
             ) as step:
-                make_netns(path)
+                make_netns(path, netns)
                 step.undo(remove_netns, path)
             self._plug_in(container_id, path, endpoint)
             if endpoint.ports:

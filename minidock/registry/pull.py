@@ -28,6 +28,7 @@ from minidock import steps
 from minidock.errors import HostileArchive, InvalidParameter, NotSupported
 from minidock.images import Images
 from minidock.images.layers import extract_layer
+from minidock.images.quota import QuotaExceeded
 from minidock.images.store import entry_of
 from minidock.registry.client import Content, Repository
 from minidock.registry.progress import Progress
@@ -176,7 +177,11 @@ class Pull(Transfer):
         names += [f"{wanted.name}:{wanted.tag}"] if wanted.tag else []
         with self.images.adding():
             leases.take(key, blobs, [layer.chain for layer in plan.layers])
-            self._fetch(plan.layers)
+            try:
+                self._fetch(plan.layers)
+            except QuotaExceeded:  # there will not be more room when somebody tries again
+                leases.give_back(key)
+                raise
             before = [self.images.find(name) for name in names]
             with steps.step("name the image", call="rename(2)", chapter="registry", name=wanted):
                 store.write(plan.config, plan.manifest.config.digest)
@@ -262,13 +267,16 @@ class Pull(Transfer):
                 self.progress.moved("Extracting", layer.id, position, layer.blob.size)
 
         reader, driver = Reader(file, told), self.images.driver
-        extract_layer(reader, layer.diff_id, layer.chain, layer.parent, driver)
+        spend = self.images.quota.spend
+        extract_layer(reader, layer.diff_id, layer.chain, layer.parent, driver, spend)
 
     # %% From the registry
     def _fetch_one(self, layer: Layer, extract: bool) -> None:
         """What an earlier pull has left is taken up; if it turns out to be bad, begin anew."""
         partial = self.images.leases.partial(layer.blob.digest)
         resumed = partial.exists()
+        there = partial.stat().st_size if resumed else 0
+        self.images.quota.spend(max(0, layer.blob.size - there))
         try:
             self._fetch_file(layer, extract)
         except HostileArchive:

@@ -22,7 +22,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from typing import Any, NoReturn
 
-from minidock import cgroups, namespaces, steps
+from minidock import cgroups, namespaces, seccomp, steps
 from minidock.errors import Unavailable
 from minidock.linux import syscalls
 from minidock.linux.syscalls import Clone
@@ -74,7 +74,7 @@ class Container:
         """Let the child execute its program; returns when it has, raises when it cannot."""
         with steps.step("start the program", call="execve(2)", chapter="run"):
             self.channel.send({"start": True})
-            converse(self.channel, None)
+            converse(self.channel, None, pid=self.pid)
             self.channel.close()
 
 
@@ -239,7 +239,10 @@ def _hear_helper(channel: Channel) -> int:
 
 # %% Listening to the child
 def converse(
-    channel: Channel, until: str | None, hooks: Callable[[], None] = lambda: None
+    channel: Channel,
+    until: str | None,
+    hooks: Callable[[], None] = lambda: None,
+    pid: int = 0,
 ) -> int | None:
     """Hear the child out until it says ``until``, or with None until it closes the channel.
 
@@ -257,6 +260,8 @@ def converse(
             steps.relay(message["step"])
         elif "console" in message:
             (console,) = fds
+        elif "seccomp" in message:
+            seccomp.forward(message["seccomp"], fds[0], pid)
         elif "error" in message:
             raise rebuild(message)
         elif message.get("hooks"):

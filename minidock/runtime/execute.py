@@ -18,10 +18,11 @@ itself undumpable, or a hostile container could reach through its
 
 import json
 import os
+import signal
 from dataclasses import dataclass
 from typing import Any, NoReturn, Protocol
 
-from minidock import namespaces, steps, terminal
+from minidock import namespaces, seccomp, steps, terminal
 from minidock.errors import InvalidParameter, Unavailable
 from minidock.linux import syscalls
 from minidock.linux.syscalls import Clone, prctl
@@ -30,6 +31,7 @@ from minidock.runtime.process import Stdio
 from minidock.runtime.sync import Channel, describe, pair, rebuild
 from minidock.spec.codec import decode
 from minidock.spec.runtime import Process
+from minidock.spec.seccomp import Seccomp
 
 PR_SET_DUMPABLE = 4
 
@@ -67,6 +69,7 @@ def execute(
 def _listen(channel: Channel) -> tuple[int, int | None]:
     """Hear helper and child out; the channel closes when the one has gone and the other executes."""
     pid, console = 0, None
+    asks: tuple[dict[str, Any], int] | None = None
     failure: Exception | None = None
     while True:
         message, fds = channel.receive()
@@ -78,8 +81,16 @@ def _listen(channel: Channel) -> tuple[int, int | None]:
             (console,) = fds
         elif "pid" in message:
             pid = int(message["pid"])
+        elif "seccomp" in message:
+            asks = message["seccomp"], fds[0]
         else:
             failure = rebuild(message)
+    if asks is not None:
+        try:
+            seccomp.forward(*asks, pid)
+        except Unavailable as error:
+            failure = error
+            os.kill(pid, signal.SIGKILL)
     if failure is None and pid:
         return pid, console
     if console is not None:
@@ -106,7 +117,9 @@ def _enter_and_clone(order: Order, channel: Channel, trace: dict[str, Any]) -> N
         prctl(PR_SET_DUMPABLE, 0, name="PR_SET_DUMPABLE")
         with steps.adopt(trace, lambda record: channel.send({"step": record}), "exec"):
             with open(order.paper, "rb", closefd=False) as file:
-                spec = decode(Process, json.load(file))
+                asked = json.load(file)
+            spec = decode(Process, asked)
+            filtered = _filter(asked, channel)
             process.adjust_oom_score(spec.oom_score_adj)
             affinity = spec.exec_cpu_affinity
             if affinity is not None and affinity.initial:
@@ -118,12 +131,20 @@ def _enter_and_clone(order: Order, channel: Channel, trace: dict[str, Any]) -> N
             namespaces.enter(order.init)
             pid = syscalls.clone(Clone.PARENT)
             if pid == 0:
-                _become_program(spec, order, channel)
+                _become_program(spec, filtered, order, channel)
         channel.send({"pid": pid})
     except BaseException as error:  # noqa: BLE001 (the parent must hear of everything, even of a bug)
         channel.send(describe(error))
     finally:
         os._exit(0)
+
+
+def _filter(asked: dict[str, Any], channel: Channel) -> seccomp.Filter | None:
+    """The container's own filter, which the paper has beside the process, with the container's state."""
+    if "seccomp" not in asked:
+        return None
+    rules = decode(Seccomp, asked["seccomp"])
+    return seccomp.prepare(rules, channel.send, asked.get("state", {}))
 
 
 def processors(text: str) -> set[int]:
@@ -138,7 +159,9 @@ def processors(text: str) -> set[int]:
 
 
 # %% The child: becomes the program
-def _become_program(spec: Process, order: Order, channel: Channel) -> NoReturn:
+def _become_program(
+    spec: Process, filtered: seccomp.Filter | None, order: Order, channel: Channel
+) -> NoReturn:
     try:
         os.setsid()
         if spec.terminal:
@@ -148,7 +171,8 @@ def _become_program(spec: Process, order: Order, channel: Channel) -> NoReturn:
             process.take_terminal(slave, spec)
         else:
             process.take_stdio(order.stdio)
-        process.run(process.prepare(spec), spec, order.preserve_fds)
+        program = process.prepare(spec, filtered)
+        process.run(program, spec, order.preserve_fds, filtered)
     except BaseException as error:  # noqa: BLE001 (as above)
         channel.send(describe(error))
     finally:

@@ -20,13 +20,15 @@ the parent before dying, for there is nobody else to hear it.
 
 import os
 import socket
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NoReturn
 
-from minidock import namespaces, rootfs, steps, terminal
+from minidock import namespaces, rootfs, seccomp, steps, terminal
 from minidock.errors import InvalidParameter
-from minidock.linux import syscalls
-from minidock.linux.syscalls import Clone, Mount, prctl
+from minidock.linux import procfs, syscalls
+from minidock.linux.mountapi import move_mount, open_tree
+from minidock.linux.syscalls import Clone, Resolve, openat2, prctl
 from minidock.rootfs import devices, hiding, mounts
 from minidock.runtime import hooks, process
 from minidock.runtime.sync import Channel, describe
@@ -71,7 +73,12 @@ def main(work: Work, channel: Channel) -> NoReturn:
         with steps.adopt(work.trace, lambda record: channel.send({"step": record}), "init"):
             _await(channel, "placed")
             _build(work, channel)
-            program = process.prepare(work.process)
+            filtered = seccomp.prepare(
+                work.spec.linux.seccomp,
+                lambda message, fds: channel.send(message, fds),  # the channel of that moment
+                work.wishes.state,
+            )
+            program = process.prepare(work.process, filtered)
             channel.send({"ready": True})
             if work.wishes.listener is None:
                 _await(channel, "start")
@@ -79,7 +86,7 @@ def main(work: Work, channel: Channel) -> NoReturn:
             channel.close()
             channel = _await_start(work.wishes.listener)
         _run_hooks(work, "startContainer", work.spec.hooks.start_container, "created")
-        process.run(program, work.process, work.wishes.preserve_fds)
+        process.run(program, work.process, work.wishes.preserve_fds, filtered)
     except BaseException as error:  # noqa: BLE001 (the parent must hear of everything, even of a bug)
         channel.send(describe(error))
     finally:
@@ -213,13 +220,15 @@ def _set_names(spec: Spec) -> None:
 def _set_sysctls(sysctls: dict[str, str]) -> None:
     """``--sysctl``: only those that belong to a namespace of ours ever reach this point."""
     for name, value in sysctls.items():
-        path = "/proc/sys/" + name.replace(".", "/")
-        with steps.step("set a kernel parameter", call=path, chapter="namespaces", value=value):
+        path = "sys/" + name.replace(".", "/")
+        with steps.step(
+            "set a kernel parameter", call=f"/proc/{path}", chapter="namespaces", value=value
+        ):
             try:
-                with open(path, "w") as file:
-                    file.write(value)
+                procfs.write(path, value)
             except OSError as error:
-                raise InvalidParameter(f"sysctl {name}={value}: {error.strerror}") from None
+                reason = os.strerror(error.errno or 0)
+                raise InvalidParameter(f"sysctl {name}={value}: {reason}") from None
 
 
 # %% The console
@@ -227,17 +236,24 @@ def _open_console(spec: Process, channel: Channel) -> None:
     """A terminal of the container's own devpts; its master goes to the parent.
 
     ``/dev/console`` is the same terminal, for programs that look for it there.
+    It is the open file that is mounted there, not what its path in ``/dev/pts``
+    may be by now, and not through a link: the masks are still to come, and a
+    swapped path would carry a file of ``/proc`` past them (CVE-2025-52565).
     """
     with steps.step("open a terminal", call="open(2) /dev/pts/ptmx", chapter="rootfs"):
-        master, slave, path = terminal.open_pair("/dev/pts/ptmx")
+        master, slave, _ = terminal.open_pair("/dev/pts/ptmx")
         channel.send({"console": True}, [master])
         os.close(master)
-        os.close(
-            os.open(
-                "/dev/console",
-                os.O_CREAT | os.O_WRONLY | os.O_NOCTTY | os.O_CLOEXEC,
-                0o666,
-            )
-        )
-        syscalls.mount(path, "/dev/console", flags=Mount.BIND)
+        _be_console(slave)
         process.take_terminal(slave, spec)
+
+
+def _be_console(slave: int) -> None:
+    with suppress(FileExistsError):
+        flags = os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_NOCTTY | os.O_CLOEXEC
+        os.close(os.open("/dev/console", flags, 0o666))
+    tree = open_tree("", directory=slave)
+    target = openat2(-100, "/dev/console", os.O_PATH, resolve=Resolve.NO_SYMLINKS)
+    move_mount(tree, target, "/dev/console")
+    os.close(target)
+    os.close(tree)

@@ -196,7 +196,7 @@ def _say_start(entry: Entry) -> None:
     try:
         channel = entry.knock()
         channel.send({"start": True})
-        converse(channel, None)
+        converse(channel, None, pid=entry.pid)
     except ConnectionError:  # somebody else was faster, or it has died
         raise Conflict("cannot start an already running container") from None
     channel.close()

@@ -27,9 +27,10 @@ import sys
 from contextlib import suppress
 from typing import NoReturn
 
-from minidock import capabilities, steps, terminal
+from minidock import capabilities, seccomp, steps, terminal
 from minidock.errors import CommandNotExecutable, CommandNotFound, InvalidParameter
-from minidock.linux.syscalls import prctl, raw
+from minidock.linux import procfs
+from minidock.linux.syscalls import execute_filtered, prctl, raw
 from minidock.spec.runtime import Personality, Process, Rlimit
 
 Stdio = tuple[int, int, int]
@@ -83,6 +84,8 @@ def give_stdio_to(uid: int) -> None:
 def limit(rlimits: tuple[Rlimit, ...]) -> None:
     """setrlimit(2) for each. To raise a hard limit needs CAP_SYS_RESOURCE, and is an error without."""
     for rlimit in rlimits:
+        if rlimit.type == "RLIMIT_NOFILE":
+            rlimit = _as_high_as_now(rlimit)
         number = getattr(resource, rlimit.type, None)
         if number is None:
             raise InvalidParameter(f"process.rlimits: unknown type {rlimit.type!r}")
@@ -95,6 +98,26 @@ def limit(rlimits: tuple[Rlimit, ...]) -> None:
                 getattr(error, "errno", None) or errno.EPERM,
                 f"error setting rlimit {rlimit.type} to {rlimit.soft}, {rlimit.hard}: {reason}",
             ) from None
+
+
+def limit_files(rlimits: tuple[Rlimit, ...]) -> None:
+    """Open files last, and only down: until the program runs, we need more than it may."""
+    for rlimit in rlimits:
+        if rlimit.type == "RLIMIT_NOFILE":
+            resource.setrlimit(
+                resource.RLIMIT_NOFILE, (_unsigned(rlimit.soft), _unsigned(rlimit.hard))
+            )
+
+
+def _as_high_as_now(wanted: Rlimit) -> Rlimit:
+    """Raised if need be, while we have the privilege, but not lowered yet."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    return Rlimit(wanted.type, _larger(soft, wanted.soft), _larger(hard, wanted.hard))
+
+
+def _larger(one: int, other: int) -> int:
+    infinite = resource.RLIM_INFINITY in (_unsigned(one), _unsigned(other))
+    return resource.RLIM_INFINITY if infinite else max(one, other)
 
 
 def _unsigned(value: int) -> int:
@@ -163,10 +186,9 @@ def set_priorities(process: Process) -> None:
 
 def set_label(profile: str) -> None:
     """The AppArmor profile that the program will be under, from its execve(2) on."""
-    for path in ("/proc/self/attr/apparmor/exec", "/proc/self/attr/exec"):
+    for path in ("self/attr/apparmor/exec", "self/attr/exec"):
         try:
-            with open(path, "w") as file:
-                file.write(f"exec {profile}")
+            procfs.write(path, f"exec {profile}")
             return
         except FileNotFoundError:
             continue
@@ -177,7 +199,7 @@ def set_label(profile: str) -> None:
 PR_SET_NO_NEW_PRIVS = 38
 
 
-def become_process(process: Process) -> None:
+def become_process(process: Process, keep: int = 0) -> None:
     """Limits, ceiling, directory, user: everything about the process but its program."""
     limit(process.rlimits)
     if process.scheduler is not None or process.io_priority is not None:
@@ -191,7 +213,7 @@ def become_process(process: Process) -> None:
     if process.no_new_privileges:
         prctl(PR_SET_NO_NEW_PRIVS, 1, name="PR_SET_NO_NEW_PRIVS")
     os.umask(0o022 if process.user.umask is None else process.user.umask)
-    capabilities.become(process.user, process.capabilities)
+    capabilities.become(process.user, process.capabilities, keep)
     if not there:
         _change_directory(process.cwd)
 
@@ -220,7 +242,13 @@ def _change_directory(cwd: str, last_try: bool = True) -> bool:
         raise InvalidParameter(
             f'chdir to cwd ("{cwd}") set in config.json failed: {reason}'
         ) from None
-    if not os.getcwd().startswith("/"):
+    try:
+        outside = not os.getcwd().startswith("/")
+    except (
+        FileNotFoundError
+    ):  # the kernel says "(unreachable)", which the C library turns into this
+        outside = True
+    if outside:
         raise InvalidParameter(f"the working directory {cwd} is outside the container's root")
     return True
 
@@ -254,7 +282,8 @@ def _check_executable(candidate: str, name: str) -> None:
         reason = (error.strerror or "").lower()
         raise CommandNotFound(f'exec: "{name}": stat {name}: {reason}') from None
     if stat.S_ISDIR(mode):
-        raise CommandNotExecutable(f'exec: "{name}": is a directory')
+        # Two reasons: Docker's client of today looks for the first, that of Debian 12 for the second.
+        raise CommandNotExecutable(f'exec: "{name}": is a directory: permission denied')
     if not os.access(candidate, os.X_OK, effective_ids=True):
         raise CommandNotExecutable(f'exec: "{name}": permission denied')
 
@@ -263,8 +292,13 @@ def _check_executable(candidate: str, name: str) -> None:
 CLOSE_RANGE_CLOEXEC = 4
 
 
-def run(program: str, process: Process, preserve_fds: int = 0) -> NoReturn:
-    """execve(2): from here on this process is the container's program.
+def run(
+    program: str,
+    process: Process,
+    preserve_fds: int = 0,
+    filtered: seccomp.Filter | None = None,
+) -> NoReturn:
+    """execve(2), behind the filter if there is one: from here on this is the container's program.
 
     Of our open files it gets the first three, and ``preserve_fds`` more.
     """
@@ -273,9 +307,17 @@ def run(program: str, process: Process, preserve_fds: int = 0) -> NoReturn:
         environment["HOME"] = home_of(process.user.uid)
     forget_signals()
     raw("close_range", 3 + preserve_fds, 0xFFFFFFFF, CLOSE_RANGE_CLOEXEC)
+    limit_files(process.rlimits)
     try:
-        os.execve(program, list(process.args), environment)
+        if filtered is None:
+            os.execve(program, list(process.args), environment)
+        lines = [f"{name}={value}" for name, value in environment.items()]
+        execute_filtered(
+            program, process.args, lines, filtered.code, filtered.flags, filtered.announce
+        )
     except OSError as error:
+        if "seccomp" in (error.strerror or ""):
+            raise
         raise _explain(error, program) from None
 
 
@@ -321,11 +363,17 @@ def path_of(process: Process) -> str:
     return ""
 
 
-def prepare(process: Process) -> str:
-    """Become what ``process`` says and find its program; returns its path."""
+def prepare(process: Process, filtered: seccomp.Filter | None = None) -> str:
+    """Become what ``process`` says and find its program; returns its path.
+
+    Loading a filter needs CAP_SYS_ADMIN or a promise never to gain privileges:
+    without the promise, a program with the set-user-id bit could be lied to.
+    """
     if not process.args:
         raise InvalidParameter("no command specified")
-    become_process(process)
+    admin = filtered is not None and not process.no_new_privileges
+    keep = capabilities.mask(["CAP_SYS_ADMIN"]) if admin else 0
+    become_process(process, keep)
     with steps.step(
         "find the program", call="stat(2)", chapter="container", command=process.args[0]
     ):

@@ -11,7 +11,7 @@ manifest) and that of the tar inside it (the ``diff_id``), and a stack of
 layers has a third, its *chain id*, which says what lies below, too.
 
 **Interface:** :class:`Descriptor`, :class:`Manifest`, :class:`ImageConfig`,
-:func:`encode_manifest`, :func:`encode_config`, :func:`chain_ids`, :func:`check_digest`.
+:func:`as_oci`, :func:`digest_of`, :func:`encode_manifest`, :func:`encode_config`, :func:`chain_ids`, :func:`check_digest`.
 
 **See:** OCI image specification: descriptor.md, manifest.md, config.md
 ("Layer ChainID").
@@ -22,7 +22,7 @@ import json
 import os
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from minidock.errors import InvalidParameter
@@ -37,7 +37,10 @@ LAYER = "application/vnd.oci.image.layer.v1.tar"
 INDEXES = {INDEX, "application/vnd.docker.distribution.manifest.list.v2+json"}
 MANIFESTS = {MANIFEST, "application/vnd.docker.distribution.manifest.v2+json"}
 
+DOCKER_LAYER = "application/vnd.docker.image.rootfs.diff.tar"
+
 REF_NAME = "org.opencontainers.image.ref.name"
+CONTAINERD_NAME = "io.containerd.image.name"  # how Docker writes a whole name into a layout
 
 
 # %% Digests
@@ -55,6 +58,11 @@ def check_digest(text: str) -> str:
             f"invalid digest {text!r}: expected sha256: and 64 hex digits (or sha512: and 128)"
         )
     return text
+
+
+def digest_of(data: bytes) -> str:
+    """The name of ``data``."""
+    return f"sha256:{hashlib.sha256(data).hexdigest()}"
 
 
 # %% Descriptors and manifests
@@ -82,6 +90,14 @@ class Manifest:
     layers: tuple[Descriptor, ...] = ()
     media_type: str = ""
     annotations: dict[str, str] = field(default_factory=dict)
+
+
+def as_oci(layer: Descriptor) -> Descriptor:
+    """The same layer under OCI's name for its kind: ``umoci`` knows no other."""
+    if not layer.media_type.startswith(DOCKER_LAYER):
+        return layer
+    suffix = layer.media_type.removeprefix(DOCKER_LAYER).replace(".", "+")
+    return replace(layer, media_type=LAYER + suffix)
 
 
 # %% The configuration

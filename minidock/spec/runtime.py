@@ -15,6 +15,8 @@ from dataclasses import field
 from typing import Any
 
 from minidock.spec.codec import Value, named, value
+from minidock.spec.resources import BlockIO, HugepageLimit, Network, Rdma
+from minidock.spec.seccomp import Seccomp
 
 
 # %% The process
@@ -220,16 +222,27 @@ class Memory(Value):
     reservation: int | None = None
     swap: int | None = None
     swappiness: int | None = None
+    kernel_tcp: int | None = named("kernelTCP", default=None)
     disable_oom_killer: bool | None = named("disableOOMKiller", default=None)
+    check_before_update: bool = False
 
 
 @value
 class CPU(Value):
-    """``quota`` microseconds of processor time in each ``period``; ``shares`` is a weight."""
+    """``quota`` microseconds of processor time in each ``period``; ``shares`` is a weight.
+
+    ``burst``: what was not used may be used later, up to so much; ``idle`` 1:
+    only when nobody else wants the processor; ``realtime_…``: for real-time
+    scheduling.
+    """
 
     shares: int | None = None
     quota: int | None = None
+    burst: int | None = None
     period: int | None = None
+    realtime_runtime: int | None = None
+    realtime_period: int | None = None
+    idle: int | None = None
     cpus: str = ""
     mems: str = ""
 
@@ -249,11 +262,11 @@ class Resources(Value):
     memory: Memory | None = None
     cpu: CPU | None = None
     pids: Pids | None = None
+    block_io: BlockIO | None = named("blockIO", default=None)
+    hugepage_limits: tuple[HugepageLimit, ...] = ()
+    network: Network | None = None
+    rdma: dict[str, Rdma] = field(default_factory=dict)
     unified: dict[str, str] = field(default_factory=dict)
-    block_io: dict[str, Any] = named("blockIO", default_factory=dict)
-    hugepage_limits: tuple[dict[str, Any], ...] = ()
-    network: dict[str, Any] = field(default_factory=dict)
-    rdma: dict[str, Any] = field(default_factory=dict)
 
 
 # %% What is particular to Linux
@@ -271,7 +284,7 @@ class Linux(Value):
     masked_paths: tuple[str, ...] = ()
     readonly_paths: tuple[str, ...] = ()
     sysctl: dict[str, str] = field(default_factory=dict)
-    seccomp: dict[str, Any] | None = None
+    seccomp: Seccomp | None = None
     time_offsets: dict[str, TimeOffset] = field(default_factory=dict)
     personality: Personality | None = None
     mount_label: str = ""

@@ -23,7 +23,7 @@ import secrets
 import shutil
 import sys
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Container, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -36,6 +36,7 @@ from minidock.linux import syscalls
 from minidock.linux.syscalls import Umount
 from minidock.paths import read_json, write_json
 from minidock.unionfs.archive import Whiteouts, extract
+from minidock.unionfs.mapped import detach
 
 
 # %% What a container has changed
@@ -150,7 +151,9 @@ class Driver(ABC):
             if place.exists():  # without a note: of a daemon that was killed at this very place
                 shutil.rmtree(place)
             os.rename(new, place)
-            write_json(self._note(chain), {"chain": chain, "size": size})
+            # The tree itself is not flushed to the disk either; after a power failure a layer
+            # without a note is extracted again.
+            write_json(self._note(chain), {"chain": chain, "size": size}, durable=False)
 
     def remove_layer(self, chain: str) -> None:
         """Forget the layer; the note goes first."""
@@ -175,16 +178,18 @@ class Driver(ABC):
 
     # %% Containers
     @abstractmethod
-    def mount(self, chains: Sequence[str], container_dir: Path) -> Path:
+    def mount(self, chains: Sequence[str], container_dir: Path, userns: str = "") -> Path:
         """Make the tree of ``chains`` (lowest first) at ``container_dir/rootfs``; returns that path.
 
-        There may be none: an image can be empty.
+        There may be none: an image can be empty. ``userns``: a user namespace by whose id maps the
+        owners of the files are shown.
         """
 
     def unmount(self, container_dir: Path) -> None:
         """Take the tree away, keep what was written; it may be gone already."""
         with suppress(OSError):
             syscalls.umount(container_dir / "rootfs", Umount.DETACH)
+        detach(container_dir)
 
     def remove(self, container_dir: Path) -> None:
         """Forget what was written, too."""
@@ -197,8 +202,14 @@ class Driver(ABC):
         """What the container has added, changed and deleted, in the order of paths."""
 
     @abstractmethod
-    def pack(self, chains: Sequence[str], container_dir: Path, out: BinaryIO) -> None:
-        """The container's own layer as a tar, with whiteouts."""
+    def pack(
+        self,
+        chains: Sequence[str],
+        container_dir: Path,
+        out: BinaryIO,
+        without: Container[str] = (),
+    ) -> None:
+        """The container's own layer as a tar, with whiteouts; ``without`` paths that are left out."""
 
 
 # %% Where on the disk

@@ -86,10 +86,10 @@ class Header(tarfile.TarInfo):
     """A header that must be whole: tarfile takes a damaged one, or half of one, for the archive's end."""
 
     @classmethod
-    def frombuf(cls, buf: bytes | bytearray, encoding: str, errors: str) -> "Header":
+    def fromtarfile(cls, source: tarfile.TarFile) -> "Header":
         """As tarfile does it; only a block of zeros, or nothing at all, is an end."""
         try:
-            return super().frombuf(buf, encoding, errors)
+            return super().fromtarfile(source)
         except (tarfile.EOFHeaderError, tarfile.EmptyHeaderError):  # type: ignore[attr-defined]
             raise
         except tarfile.HeaderError as error:

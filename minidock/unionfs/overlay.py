@@ -22,7 +22,7 @@ import os
 import stat
 import tarfile
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Container, Iterator, Sequence
 from contextlib import suppress
 from pathlib import Path
 from threading import Thread
@@ -30,9 +30,10 @@ from typing import BinaryIO
 
 from minidock import steps
 from minidock.linux import syscalls
-from minidock.linux.syscalls import Clone, Mount
+from minidock.linux.syscalls import Clone
 from minidock.unionfs import Change, Driver
 from minidock.unionfs.archive import OPAQUE, Whiteouts
+from minidock.unionfs.mapped import act_as_owner, bind_mapped, mapped
 from minidock.unionfs.pack import pack, walk, whiteout
 
 OPAQUE_ATTRIBUTE = "trusted.overlay.opaque"
@@ -91,32 +92,36 @@ class OverlayDriver(Driver):
         new.mkdir(0o755)
 
     # %% Mounting
-    def mount(self, chains: Sequence[str], container_dir: Path) -> Path:
+    def mount(self, chains: Sequence[str], container_dir: Path, userns: str = "") -> Path:
         """Lay the container's own layer on top of ``chains``."""
         target = container_dir / "rootfs"
         upper, work = container_dir / "upper", container_dir / "work"
         for path in (target, upper, work):
             path.mkdir(mode=0o755, exist_ok=True)
         lower = ":".join(self.directory(chain) for chain in reversed(chains))
-        options = f"lowerdir={lower},upperdir={upper},workdir={work}"
-        with steps.step(
-            "mount the layers", call="mount(2) overlay", chapter="unionfs", layers=len(chains)
-        ) as step:
+        with (
+            mapped(self.root, container_dir, userns) as (layers, own),
+            steps.step(
+                "mount the layers", call="mount(2) overlay", chapter="unionfs", layers=len(chains)
+            ) as step,
+        ):
+            options = f"lowerdir={lower},upperdir={own / 'upper'},workdir={own / 'work'}"
             if chains:
-                self._mount_here(target, options)
+                self._mount_here(layers, target, options)
             else:  # an empty image: there is nothing to lay it on, and overlayfs wants something
-                syscalls.mount(upper, target, flags=Mount.BIND)
+                bind_mapped(upper, target, userns)
             step.undo(self.unmount, container_dir)
         return target
 
-    def _mount_here(self, target: Path, options: str) -> None:
+    def _mount_here(self, layers: Path, target: Path, options: str) -> None:
         """mount(2) with the layers' directory as the current one, in a thread of its own."""
         errors: list[OSError] = []
 
         def errand() -> None:
             try:
                 syscalls.unshare(Clone.FS)
-                os.chdir(self.root)
+                os.chdir(layers)
+                act_as_owner(layers)
                 syscalls.mount("overlay", target, "overlay", 0, options)
             except OSError as error:
                 errors.append(error)
@@ -154,9 +159,15 @@ class OverlayDriver(Driver):
         return False
 
     # %% Packing
-    def pack(self, chains: Sequence[str], container_dir: Path, out: BinaryIO) -> None:
+    def pack(
+        self,
+        chains: Sequence[str],
+        container_dir: Path,
+        out: BinaryIO,
+        without: Container[str] = (),
+    ) -> None:
         """The upper directory, with OCI's whiteouts instead of the kernel's."""
-        pack(container_dir / "upper", out, _convert)
+        pack(container_dir / "upper", out, _convert, without)
 
 
 def _look(layer: Path, name: str) -> bool | None:

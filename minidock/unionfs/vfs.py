@@ -17,16 +17,15 @@ import os
 import stat
 import subprocess
 import tarfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Container, Iterator, Sequence
 from pathlib import Path
 from typing import BinaryIO
 
 from minidock import steps
 from minidock.errors import Unavailable
-from minidock.linux import syscalls
-from minidock.linux.syscalls import Mount
 from minidock.unionfs import Change, Driver
 from minidock.unionfs.archive import Whiteouts
+from minidock.unionfs.mapped import bind_mapped
 from minidock.unionfs.pack import pack, walk, whiteout
 
 
@@ -52,7 +51,7 @@ class VfsDriver(Driver):
         if parent is not None:
             copy_tree(self.root / self.directory(parent), new, "--link")
 
-    def mount(self, chains: Sequence[str], container_dir: Path) -> Path:
+    def mount(self, chains: Sequence[str], container_dir: Path, userns: str = "") -> Path:
         """Copy the top layer, the first time; a bind mount makes it look like any other driver's."""
         target, own = container_dir / "rootfs", container_dir / "upper"
         target.mkdir(mode=0o755, exist_ok=True)
@@ -64,8 +63,8 @@ class VfsDriver(Driver):
                     copy_tree(self.root / self.directory(chains[-1]), new, "--reflink=auto")
                 os.rename(new, own)
         with steps.step("mount the copy", call="mount(2) MS_BIND", chapter="unionfs") as step:
-            syscalls.mount(own, target, flags=Mount.BIND)
             step.undo(self.unmount, container_dir)
+            bind_mapped(own, target, userns)
         return target
 
     # %% What has changed
@@ -87,7 +86,13 @@ class VfsDriver(Driver):
         found += [Change("D", f"/{name}") for name in deleted]
         return sorted(found, key=lambda change: change.path)
 
-    def pack(self, chains: Sequence[str], container_dir: Path, out: BinaryIO) -> None:
+    def pack(
+        self,
+        chains: Sequence[str],
+        container_dir: Path,
+        out: BinaryIO,
+        without: Container[str] = (),
+    ) -> None:
         """Only what has changed; a deletion goes in beside the directory it happened in."""
         changes = self.changes(chains, container_dir)
         wanted = {change.path for change in changes if change.kind != "D"}
@@ -105,7 +110,7 @@ class VfsDriver(Driver):
             for name in [*deleted.pop("/", ()), *deleted.pop(here, ())]:
                 yield whiteout(name)
 
-        pack(container_dir / "upper", out, convert)
+        pack(container_dir / "upper", out, convert, without)
 
 
 # %% Comparing

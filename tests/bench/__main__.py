@@ -12,6 +12,7 @@ of images alone.
 """
 
 import compileall
+import itertools
 import statistics
 import sys
 import tempfile
@@ -27,6 +28,7 @@ TARGETS = {
     "run --rm busybox true (bridge)": 0.35,
     "run --rm busybox true (none)": 0.35,
     "exec true": 1.0,
+    "commit of one changed file (Debian)": 0.5,
 }
 DAEMON_PSS, MONITOR_PSS = 60.0, 2.9  # MB
 
@@ -39,13 +41,24 @@ def timed(action: Callable[[], object]) -> float:
     return time.perf_counter() - begun
 
 
-def compare(title: str, rounds: int, sides: list[Side], action: Callable[[Side], object]) -> bool:
-    """Do ``action`` with each side in turn, ``rounds`` times; print medians and their ratio."""
+def compare(
+    title: str,
+    rounds: int,
+    sides: list[Side],
+    action: Callable[[Side], object],
+    prepare: Callable[[Side], object] = lambda side: None,
+) -> bool:
+    """Do ``action`` with each side in turn, ``rounds`` times; print medians and their ratio.
+
+    ``prepare`` comes before each, and is not timed.
+    """
     times: list[list[float]] = [[] for _ in sides]
     for side in sides:
+        prepare(side)
         action(side)  # warm
     for _ in range(rounds):
         for side, kept in zip(sides, times, strict=True):
+            prepare(side)
             kept.append(timed(lambda side=side: action(side)))  # type: ignore[misc]
     medians = [statistics.median(kept) * 1000 for kept in times]
     target = TARGETS.get(title)
@@ -123,6 +136,26 @@ def _compare_all(rounds: int, sides: list[Side], archives: dict[str, Path]) -> b
     good &= compare("exec true", rounds, sides, lambda s: s.run("exec", "bench", "true"))
     for side in sides:
         side.run("rm", "-f", "bench")
+    return good & committing(rounds, sides, archives["debian:bookworm"])
+
+
+def committing(rounds: int, sides: list[Side], archive: Path) -> bool:
+    """One file of a running container is changed, and committed, each time another."""
+    for side in sides:
+        side.run("load", "-i", str(archive))
+        side.run("run", "-d", "--name", "bench", "debian:bookworm", "sleep", "100000")
+    title, numbers = "commit of one changed file (Debian)", itertools.count()
+
+    def commit(side: Side) -> None:
+        side.run("commit", "bench", "bench:committed")
+
+    def change(side: Side) -> None:
+        side.run("exec", "bench", "sh", "-c", f"echo {next(numbers)} >/etc/motd")
+
+    good = compare(title, rounds, sides, commit, change)
+    for side in sides:
+        side.run("rm", "-f", "bench")
+        side.run("image", "prune", "-f")
     return good
 
 

@@ -15,6 +15,7 @@ from pathlib import Path
 import pytest
 
 from minidock.images import bootstrap
+from tests.speed import PATIENCE
 
 CACHE = Path("/var/cache/minidock-tests")
 
@@ -72,7 +73,7 @@ class Daemon:
             stdin=subprocess.DEVNULL if stdin is None else None,
             capture_output=True,
             text=True,
-            timeout=timeout,
+            timeout=timeout * PATIENCE,
             check=False,
         )
 
@@ -87,7 +88,7 @@ class Daemon:
             stdin=subprocess.DEVNULL if stdin is None else None,
             capture_output=True,
             text=True,
-            timeout=timeout,
+            timeout=timeout * PATIENCE,
             check=False,
         )
 
@@ -129,10 +130,10 @@ def session_daemon() -> Iterator[Daemon]:
             with contextlib.suppress(AssertionError):
                 daemon.remove_everything()
             daemon.stop()
-            _wait_until_quiet(daemon)
+            wait_until_quiet(daemon)
 
 
-def _wait_until_quiet(daemon: Daemon) -> None:
+def wait_until_quiet(daemon: Daemon) -> None:
     """Monitors go a moment after their containers."""
     for _ in range(100):
         alive = subprocess.run(

@@ -61,13 +61,13 @@ class Connection(http.client.HTTPConnection):
         self.sock.connect(str(self.path))
 
 
-def get(daemon: Daemon, path: str) -> Any:
+def get(daemon: Daemon, path: str, method: str = "GET") -> Any:
     connection = Connection(daemon.socket)
-    connection.request("GET", f"/v1.47{path}")
+    connection.request(method, f"/v1.47{path}")
     answer = connection.getresponse()
     data = json.loads(answer.read())
     connection.close()
-    assert answer.status == 200, data
+    assert answer.status in (200, 201), data
     return data
 
 
@@ -80,6 +80,8 @@ PATHS = (
     ("/containers/seen/changes", "/containers/{id}/changes"),
     ("/images/json", "/images/json"),
     ("/images/busybox/json", "/images/{name}/json"),
+    ("/images/busybox/history", "/images/{name}/history"),
+    ("/system/df", "/system/df"),
     ("/networks", "/networks"),
     ("/networks/bridge", "/networks/{id}"),
     ("/volumes", "/volumes"),
@@ -94,3 +96,19 @@ def test_answer_fits(daemon: Daemon, description: Any, path: str, template: str)
     schema = relax(responses.get("200", responses.get(200))["schema"])
     schema = {**schema, "definitions": description["definitions"]}
     jsonschema.Draft4Validator(schema).validate(answer)
+
+
+@pytest.mark.parametrize(
+    "kind", ["containers", "images", "networks", "volumes", "build", "commit?container=seen"]
+)
+def test_answer_to_a_post_fits(daemon: Daemon, description: Any, kind: str) -> None:
+    daemon.ok("run", "--name", "seen", "busybox", "true")
+    nobody = '?filters={"label":["nobody"]}'
+    path = f"/{kind}" if "?" in kind else f"/{kind}/prune{'' if kind == 'build' else nobody}"
+    answer = get(daemon, path, "POST")
+    responses = description["paths"][path.partition("?")[0]]["post"]["responses"]
+    schema = relax(next(one for key, one in responses.items() if str(key) < "300")["schema"])
+    schema = {**schema, "definitions": description["definitions"]}
+    jsonschema.Draft4Validator(schema).validate(answer)
+    if "Id" in answer:
+        daemon.ok("rmi", answer["Id"])

@@ -359,3 +359,12 @@ def test_events(daemon: Daemon) -> None:
         "die",
         "destroy",
     ]
+
+
+def test_a_restarted_container_stays(daemon: Daemon) -> None:
+    """The silence of the old monitor is no news of the new one."""
+    container = daemon.ok("run", "-d", "busybox", "sleep", "1000").strip()
+    for _ in range(4):
+        daemon.ok("restart", "-t", "0", container)
+        time.sleep(0.1)
+        assert daemon.ok("inspect", "-f", "{{.State.Running}}", container) == "true\n"

@@ -212,7 +212,7 @@ def test_update_refuses_in_dockers_words_and_changes_nothing(daemon: Daemon) -> 
         (["-m", "256m"], "Memory limit should be smaller than already set memoryswap limit"),
         (["--cpus", "1000"], "range of CPUs"),
         (["--restart", "nonsense"], "unknown policy"),
-        (["--blkio-weight", "100"], "--blkio-weight is not supported"),
+        (["--blkio-weight", "5"], "Range of blkio weight is from 10 to 1000"),
     ):
         done = daemon.docker("update", *flags, name)
         assert done.returncode == 1 and words in done.stderr, done
@@ -439,7 +439,7 @@ def test_prune(daemon: Daemon) -> None:
     out = daemon.minidock("container", "prune", "-f")
     assert gone in out.stdout and "Total reclaimed space" in out.stdout
     assert daemon.ok("ps", "-a", "--format", "{{.Names}}") == "up\n"
-    assert daemon.minidock("container", "prune", stdin="n\n").returncode == 1
+    assert daemon.minidock("container", "prune", stdin="n\n").returncode == 0  # no is no failure
 
 
 def test_attach_shows_what_comes(daemon: Daemon) -> None:

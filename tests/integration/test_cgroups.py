@@ -10,7 +10,9 @@ from collections.abc import Iterator
 import pytest
 
 from minidock import cgroups
+from minidock.errors import Conflict, InvalidParameter, Unavailable
 from minidock.linux import bpf
+from minidock.spec.resources import HugepageLimit, Network, Rdma
 from minidock.spec.runtime import CPU, DeviceRule, Memory, Pids, Resources
 
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="needs root")
@@ -114,3 +116,67 @@ def test_devices_by_bpf(path: str) -> None:
     bpf.attach_device_filter(tree + path, bpf.device_filter(RULES))
     output, _ = spawn(cgroup, TRY).communicate()
     assert output.split("\n")[:4] == EXPECTED
+
+
+# %% What only some ask for
+def test_burst_idle_and_real_time(path: str) -> None:
+    cgroup = cgroups.create(path, Resources(cpu=CPU(quota=50000, period=100000, burst=20000)))
+    if cgroups.hierarchy() is cgroups.Version.V2:
+        assert cgroups.read(f"{cgroup.directories()[0]}/cpu.max.burst").strip() == "20000"
+        with pytest.raises(Unavailable, match="real-time limits need cgroup v1"):
+            cgroup.apply(Resources(cpu=CPU(realtime_runtime=1000)))
+        return
+    tree = cgroups.host().controllers["cpu"]
+    assert cgroups.read(f"{tree}{path}/cpu.cfs_burst_us").strip() == "20000"
+    cgroup.apply(Resources(cpu=CPU(idle=1)))
+    assert cgroups.read(f"{tree}{path}/cpu.idle").strip() == "1"
+    if os.path.exists(f"{tree}{path}/cpu.rt_runtime_us"):
+        with pytest.raises(InvalidParameter, match=r"no more than .*/minidock/cpu.rt_runtime_us"):
+            cgroup.apply(Resources(cpu=CPU(realtime_runtime=900000)))
+
+
+def test_huge_pages(path: str) -> None:
+    size = next((name[10:] for name in os.listdir("/sys/kernel/mm/hugepages")), "")
+    if not size:
+        pytest.skip("this kernel has no huge pages")
+    kilobytes = int(size.removesuffix("kB"))
+    name = f"{kilobytes >> 20}GB" if kilobytes >= 1 << 20 else f"{kilobytes >> 10}MB"
+    limit = kilobytes * 1024 * 3
+    cgroup = cgroups.create(path, Resources(hugepage_limits=(HugepageLimit(name, limit),)))
+    found = [
+        cgroups.read(f"{directory}/{file}").strip()
+        for directory in cgroup.directories()
+        for file in (f"hugetlb.{name}.max", f"hugetlb.{name}.limit_in_bytes")
+        if os.path.exists(f"{directory}/{file}")
+    ]
+    assert found == [str(limit)]
+
+
+def test_a_limit_below_what_is_used(path: str) -> None:
+    cgroup = cgroups.create(path, Resources(memory=Memory(limit=64 << 20)))
+    process = spawn(cgroup, "x=$(head -c 3000000 /dev/zero | tr '\\0' x); sleep 5")
+    deadline = time.monotonic() + 5
+    while cgroup.stats().memory < 2 << 20 and time.monotonic() < deadline:
+        time.sleep(0.01)
+    with pytest.raises(Conflict, match="already using"):
+        cgroup.apply(Resources(memory=Memory(limit=1 << 20, check_before_update=True)))
+    process.kill()
+    process.communicate()
+
+
+def test_what_this_host_lacks_is_named(path: str) -> None:
+    cgroup = cgroups.create(path, Resources())
+    if cgroups.hierarchy() is cgroups.Version.V2:
+        with pytest.raises(Unavailable, match="needs cgroup v1"):
+            cgroup.apply(Resources(network=Network(class_id=1)))
+        with pytest.raises(InvalidParameter, match="no slashes"):
+            cgroup.apply(Resources(unified={"../x": "1"}))
+        return
+    with pytest.raises(Unavailable, match="cannot use unified on cgroup v1"):
+        cgroup.apply(Resources(unified={"memory.high": "1"}))
+    if "rdma" not in cgroups.host().controllers:
+        with pytest.raises(Unavailable, match="'rdma'"):
+            cgroup.apply(Resources(rdma={"mlx4_0": Rdma(hca_handles=1)}))
+    if "net_cls" not in cgroups.host().controllers:
+        with pytest.raises(Unavailable, match="'net_cls'"):
+            cgroup.apply(Resources(network=Network(class_id=1)))

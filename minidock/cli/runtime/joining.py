@@ -73,7 +73,7 @@ def execute(call: Call) -> int:
         set_personality(domain)  # ours, and so that of all that we start
     with trace(call.log):
         pid, console = runtime.execute(
-            entry.pid, _paper(process), (0, 1, 2), cgroup, more + values["preserve-fds"]
+            entry.pid, _paper(process, entry), (0, 1, 2), cgroup, more + values["preserve-fds"]
         )
     if console is not None and values["console-socket"]:
         send_console(values["console-socket"], console)
@@ -95,10 +95,14 @@ def _check_status(entry: Entry, values: Values) -> None:
         raise Conflict("cannot exec in a paused container (use --ignore-paused to override)")
 
 
-def _paper(process: Process) -> int:
-    """The process as JSON in a file that has no name."""
+def _paper(process: Process, entry: Entry) -> int:
+    """The process, and the container's filter, as JSON in a file that has no name."""
+    written = encode(process)
+    filtered = entry.config().get("linux", {}).get("seccomp")
+    if filtered is not None:
+        written |= {"seccomp": filtered, "state": entry.for_hooks(Status.RUNNING, entry.pid)}
     paper = os.memfd_create("process", os.MFD_CLOEXEC)
-    os.write(paper, json.dumps(encode(process)).encode())
+    os.write(paper, json.dumps(written).encode())
     os.lseek(paper, 0, os.SEEK_SET)
     return paper
 

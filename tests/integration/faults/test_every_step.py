@@ -33,6 +33,7 @@ BODY: dict[str, Any] = {
         "PortBindings": {"80/tcp": [{"HostIp": "127.0.0.1", "HostPort": "0"}]},
         "Memory": 32 << 20,
         "PidsLimit": 50,
+        "IpcMode": "shareable",
     },
 }
 

@@ -520,7 +520,7 @@ def test_an_id_with_two_names(images: Images) -> None:
 
 # %% Importing
 def test_import(images: Images) -> None:
-    changes = ["CMD echo hi", 'ENTRYPOINT ["/x", "y"]', "ENV A=b c", "EXPOSE 80", "USER me"]
+    changes = ["CMD echo hi", 'ENTRYPOINT ["/x", "y"]', 'ENV A="b c"', "EXPOSE 80", "USER me"]
     id_ = images.import_rootfs(Socket(gzip.compress(ONE)), "made", changes, "by me")  # type: ignore[arg-type]
     image = images.get("made:latest")
     assert image.id == id_

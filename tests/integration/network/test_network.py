@@ -18,6 +18,7 @@ from minidock.linux import netlink, syscalls
 from minidock.network import Endpoint, Network, PortMapping, make_netns, remove_netns, reserve
 from minidock.network.bridge import veth_name
 from minidock.paths import Paths
+from tests.speed import SLOWNESS
 
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="needs root")
 STEPS = (
@@ -231,7 +232,7 @@ def test_connect_is_fast(network: Network) -> None:
         network.connect(new_id(), None, [])
         times.append(time.perf_counter() - begun)
     print(f"connect: median {sorted(times)[5] * 1000:.1f} ms")
-    assert sorted(times)[5] < 0.1  # far above what it takes: the machine may be busy
+    assert sorted(times)[5] < 0.1 * SLOWNESS  # far above what it takes: the machine may be busy
 
 
 def test_taken_port_in_dockers_words(host: None) -> None:

@@ -176,8 +176,9 @@ def test_numbers_filters_and_json() -> None:
     for bad in ("[1]", "x", '{"a": 1}'):
         with pytest.raises(InvalidParameter, match="invalid filters"):
             request({"filters": bad}).filters()
-    assert request({}, b"  ").json() == {}
-    for bad_body in (b"[1]", b"{", b"null"):
+    for nothing in (b"  ", b"null\n"):  # Go's clients send a null where they have nothing to say
+        assert request({}, nothing).json() == {}
+    for bad_body in (b"[1]", b"{"):
         with pytest.raises(InvalidParameter, match="the request's body"):
             request({}, bad_body).json()
 

@@ -7,7 +7,7 @@ import pytest
 
 from minidock.engine import limits, mounts, request
 from minidock.engine.updating import _asked
-from minidock.errors import InvalidParameter, MiniDockError, NotSupported
+from minidock.errors import InvalidParameter, NotSupported
 
 IMAGE: Any = SimpleNamespace(
     document={
@@ -128,10 +128,9 @@ def test_the_bounds_themselves_are_allowed(host: dict[str, Any]) -> None:
 @pytest.mark.parametrize(
     ("body", "flag"),
     [
-        ({"HostConfig": {"BlkioWeight": 10}}, "--blkio-weight"),
         ({"HostConfig": {"VolumesFrom": ["x"]}}, "--volumes-from"),
         ({"HostConfig": {"DeviceRequests": [{}]}}, "--gpus"),
-        ({"HostConfig": {"OomKillDisable": True}}, "--oom-kill-disable"),
+        ({"HostConfig": {"StorageOpt": {"size": "1g"}}}, "--storage-opt"),
         ({"HostConfig": {"Annotations": {"a": "b"}}}, "--annotation"),
         (
             {"HostConfig": {"LogConfig": {"Type": "", "Config": {"max-size": "1m"}}}},
@@ -204,9 +203,3 @@ def test_an_update_keeps_what_is_not_named() -> None:
     assert _asked({"RestartPolicy": {"Name": ""}}) == {}
     policy = {"Name": "always", "MaximumRetryCount": 0}
     assert _asked({"RestartPolicy": {"Name": "always"}}) == {"RestartPolicy": policy}
-
-
-def test_every_error_is_one_that_a_client_understands() -> None:
-    with pytest.raises(MiniDockError):
-        limits.refuse_unknown_limits({"BlkioWeight": 5})
-    limits.refuse_unknown_limits({"BlkioWeight": 0, "BlkioWeightDevice": None})

@@ -1,0 +1,185 @@
+"""``--userns-remap`` on the real kernel: root in there is nobody out here."""
+
+import contextlib
+import http.client
+import os
+import secrets
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.conformance.conftest import Daemon, archive, wait_until_quiet
+from tests.integration.faults.test_every_step import call
+
+pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="needs root")
+
+FIRST = 300000
+
+PATCH = """
+from minidock.engine import remap
+remap.SUBUID = remap.SUBGID = {path!r}
+"""
+
+
+class Remapped(Daemon):
+    """A daemon with a table of subordinate ids of its own, and a storage driver."""
+
+    def __init__(self, directory: Path, driver: str) -> None:
+        super().__init__(directory)
+        table = directory / "subuid"
+        table.write_text(f"nobody:{FIRST}:1000\nother:1:1\nnobody:{FIRST + 5000}:64536\n")
+        (directory / "patch").mkdir()
+        (directory / "patch" / "sitecustomize.py").write_text(PATCH.format(path=str(table)))
+        self.environment["PYTHONPATH"] = f"{directory / 'patch'}:{Path.cwd()}"
+        self.driver = driver
+
+    def start(self) -> None:
+        reads, writes = os.pipe()
+        with open(self.directory / "daemon.log", "ab") as log:
+            command = [sys.executable, "-m", "minidock", "daemon", "--ready-fd", str(writes)]
+            self.process = subprocess.Popen(
+                [*command, "--userns-remap", "nobody", "--storage-driver", self.driver],
+                env=self.environment, pass_fds=[writes], stdout=log, stderr=log,
+            )  # fmt: skip
+        os.close(writes)
+        with open(reads, "rb") as ready:
+            assert ready.readline() == b"ready\n", (self.directory / "daemon.log").read_text()
+
+
+@pytest.fixture(scope="module", params=["overlay", "vfs"])
+def remapped(request: pytest.FixtureRequest) -> Iterator[Remapped]:
+    with tempfile.TemporaryDirectory(prefix="mdu") as name:
+        os.chmod(name, 0o711)  # the container's root must get to its own directory
+        daemon = Remapped(Path(name), request.param)
+        daemon.start()
+        try:
+            daemon.ok("load", "-i", str(archive("busybox")))
+            yield daemon
+        finally:
+            daemon.remove_everything()
+            daemon.stop()
+            wait_until_quiet(daemon)
+
+
+def pid_of(daemon: Daemon, container: str) -> int:
+    return int(daemon.ok("inspect", "-f", "{{.State.Pid}}", container))
+
+
+# %% Who is who
+def test_root_is_somebody_else_outside(remapped: Remapped) -> None:
+    container = remapped.ok("run", "-d", "busybox", "sleep", "1000").strip()
+    pid = pid_of(remapped, container)
+    assert os.stat(f"/proc/{pid}").st_uid == FIRST
+    assert [line.split() for line in Path(f"/proc/{pid}/uid_map").read_text().splitlines()] == [
+        ["0", str(FIRST), "1000"],
+        ["1000", str(FIRST + 5000), "64536"],
+    ]
+    assert remapped.ok("exec", container, "id", "-u") == "0\n"
+    sleeper = remapped.ok("exec", "-d", "-u", "1000", container, "sleep", "999")
+    assert sleeper == ""
+    owners = {os.stat(f"/proc/{line}").st_uid for line in _pids(remapped, container)}
+    assert owners == {FIRST, FIRST + 5000}
+
+
+def _pids(daemon: Daemon, container: str) -> list[str]:
+    return [line.split()[0] for line in daemon.ok("top", container, "-eo", "pid").splitlines()[1:]]
+
+
+# %% Files: the image's are root's in there, and what is written is root's on the disk
+def test_files_are_its_own_and_root_s_on_the_disk(remapped: Remapped) -> None:
+    script = "stat -c %u /bin/busybox /etc /etc/hosts; echo x > /new; chown 7 /new; rm -r /root; sleep 1000"
+    container = remapped.ok("run", "-d", "busybox", "sh", "-c", script).strip()
+    assert remapped.ok("exec", container, "stat", "-c", "%u", "/new") == "7\n"
+    assert remapped.ok("logs", container).split() == ["0", "0", "0"]
+    upper = remapped.directory / "root" / "containers" / container / "upper"
+    assert (upper / "new").stat().st_uid == 7
+    assert "A /new" in remapped.ok("diff", container).splitlines()
+    remapped.ok("restart", "-t", "0", container)
+    assert remapped.ok("exec", container, "cat", "/new") == "x\n"
+
+
+def test_the_host_s_files_are_not_its_own(remapped: Remapped, tmp_path: Path) -> None:
+    secret = tmp_path / "secret"
+    secret.write_text("the host's")
+    secret.chmod(0o600)
+    tmp_path.chmod(0o755)
+    volume = f"{tmp_path}:/host"
+    done = remapped.docker("run", "--rm", "-v", volume, "busybox", "cat", "/host/secret")
+    assert "Permission denied" in done.stderr
+    shared = ["--userns", "host", "-v", volume, "busybox", "cat", "/host/secret"]
+    assert remapped.ok("run", "--rm", *shared) == "the host's"
+
+
+def test_its_directory_is_closed_to_others(remapped: Remapped) -> None:
+    container = remapped.ok("run", "-d", "busybox", "sleep", "1000").strip()
+    rootfs = remapped.directory / "root" / "containers" / container / "rootfs"
+    for uid, status in ((FIRST, 0), (12345, 2)):
+        done = subprocess.run(
+            ["ls", rootfs], user=uid, group=uid, extra_groups=[], capture_output=True, check=False
+        )
+        assert done.returncode == status
+
+
+# %% The network namespace is its own, too
+def test_it_may_configure_its_network(remapped: Remapped) -> None:
+    script = "cat /proc/sys/net/ipv4/ip_unprivileged_port_start; ip route del default; ip route"
+    out = remapped.ok("run", "--rm", "--cap-add", "NET_ADMIN", "busybox", "sh", "-c", script)
+    assert out.startswith("0\n") and "default" not in out
+    none = ["--network", "none", "--sysctl", "net.core.somaxconn=9", "busybox"]
+    assert remapped.ok("run", "--rm", *none, "cat", "/proc/sys/net/core/somaxconn") == "9\n"
+
+
+# %% What cannot be shared with the host
+@pytest.mark.parametrize(
+    ("option", "words"),
+    [
+        ("--privileged", "privileged mode is incompatible with user namespaces"),
+        ("--network=host", "cannot share the host's network namespace"),
+        ("--pid=host", "cannot share the host's PID namespace"),
+    ],
+)
+def test_refused(remapped: Remapped, option: str, words: str) -> None:
+    done = remapped.docker("run", "--rm", option, "busybox", "true")
+    assert done.returncode == 125 and words in done.stderr
+    assert remapped.ok("run", "--rm", "--userns", "host", option, "busybox", "id", "-u") == "0\n"
+
+
+def test_info_says_so(remapped: Remapped) -> None:
+    assert "name=userns" in remapped.ok("info", "-f", "{{.SecurityOptions}}")
+
+
+@pytest.mark.parametrize("how", ["fail", "kill"])
+def test_a_start_that_breaks_leaves_nothing(remapped: Remapped, how: str) -> None:
+    remapped.remove_everything()
+    steps = ["make the user namespace", "take an address", "mount the layers"]
+    if remapped.driver == "overlay":
+        steps += ["map the ids of layers.mapped", "map the ids of own.mapped"]
+    else:
+        steps[2] = "mount the copy"
+    for step in steps:
+        name = f"broken-{secrets.token_hex(3)}"
+        remapped.ok("create", "--name", name, "busybox", "true")
+        fault = {"X-MiniDock-Trace": name, "X-MiniDock-Fault": f"{how}={step}"}
+        with contextlib.suppress(OSError, http.client.HTTPException):
+            status, answer = call(remapped, "POST", f"/containers/{name}/start", None, fault)
+            assert status == 500 and "injected fault" in answer["message"]
+        if how == "kill":
+            assert remapped.process is not None and remapped.process.wait(10) == -9
+            remapped.start()
+        remapped.ok("rm", "-f", name)
+        assert list((remapped.directory / "run" / "userns").iterdir()) == [], step
+        assert "/containers/" not in "".join(
+            line for line in Path("/proc/self/mountinfo").read_text().splitlines()
+            if str(remapped.directory) in line
+        ), step  # fmt: skip
+
+
+def test_nothing_is_left(remapped: Remapped) -> None:
+    remapped.ok("run", "--rm", "busybox", "true")
+    remapped.remove_everything()
+    assert list((remapped.directory / "run" / "userns").iterdir()) == []
+    assert str(remapped.directory) not in Path("/proc/self/mountinfo").read_text()
