@@ -22,7 +22,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from typing import Any, NoReturn
 
-from minidock import cgroups, namespaces, seccomp, steps
+from minidock import cgroups, namespaces, steps
 from minidock.errors import Unavailable
 from minidock.linux import syscalls
 from minidock.linux.syscalls import Clone
@@ -261,6 +261,8 @@ def converse(
         elif "console" in message:
             (console,) = fds
         elif "seccomp" in message:
+            from minidock import seccomp
+
             seccomp.forward(message["seccomp"], fds[0], pid)
         elif "error" in message:
             raise rebuild(message)

@@ -24,7 +24,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NoReturn
 
-from minidock import namespaces, rootfs, seccomp, steps, terminal
+from minidock import namespaces, rootfs, steps, terminal
 from minidock.errors import InvalidParameter
 from minidock.linux import procfs, syscalls
 from minidock.linux.mountapi import move_mount, open_tree
@@ -36,6 +36,7 @@ from minidock.spec.runtime import Hook, Process, Spec
 
 if TYPE_CHECKING:
     from minidock.runtime.container import Wishes
+    from minidock.seccomp import Filter, Send
 
 PR_SET_DUMPABLE = 4
 
@@ -72,12 +73,11 @@ def main(work: Work, channel: Channel) -> NoReturn:
     try:
         with steps.adopt(work.trace, lambda record: channel.send({"step": record}), "init"):
             _await(channel, "placed")
-            _build(work, channel)
-            filtered = seccomp.prepare(
-                work.spec.linux.seccomp,
+            filtered = _filter(
+                work,
                 lambda message, fds: channel.send(message, fds),  # the channel of that moment
-                work.wishes.state,
             )
+            _build(work, channel)
             program = process.prepare(work.process, filtered)
             channel.send({"ready": True})
             if work.wishes.listener is None:
@@ -91,6 +91,15 @@ def main(work: Work, channel: Channel) -> NoReturn:
         channel.send(describe(error))
     finally:
         os._exit(1)
+
+
+def _filter(work: Work, send: "Send") -> "Filter | None":
+    """The filter for system calls, made while the library that knows their numbers is the host's."""
+    if work.spec.linux.seccomp is None:
+        return None
+    from minidock import seccomp
+
+    return seccomp.prepare(work.spec.linux.seccomp, send, work.wishes.state)
 
 
 def _await(channel: Channel, word: str) -> None:
