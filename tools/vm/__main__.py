@@ -127,8 +127,13 @@ def _outside(ssh: Ssh, path: Path) -> bool:
     say("tests of the machine, from outside")
     words = ["-m", "pytest", "tests/vm", f"--junitxml={suite.REPORTS}/vm-outside.xml"]
     environment = {**os.environ, "MINIDOCK_VM_SSH": str(ssh.config), "MINIDOCK_VM_BOX": str(path)}
-    done = subprocess.run([sys.executable, *words], cwd=TREE, env=environment, check=False)
-    return done.returncode == 0
+    process = subprocess.Popen([sys.executable, *words], cwd=TREE, env=environment)
+    try:
+        return process.wait() == 0
+    except BaseException:
+        process.send_signal(signal.SIGINT)  # pytest unwinds, and a machine that it has made goes
+        process.wait(60)
+        raise
 
 
 def costs(arguments: argparse.Namespace) -> int:

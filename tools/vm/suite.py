@@ -86,7 +86,7 @@ def forget() -> None:
         report.unlink(missing_ok=True)
 
 
-STEPS = ("packages", "docker", "images", "doctor")
+STEPS = ("packages", "kernel", "docker", "images", "doctor")
 
 
 def prepare(one: Machine, ssh: Ssh, whole: bool) -> None:
