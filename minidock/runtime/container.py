@@ -110,8 +110,7 @@ def create(spec: Spec, bundle: str, container_id: str, wishes: Wishes) -> Contai
     for tree in trees.values():
         os.close(tree)
     wishes.born(pid)
-    _place(pid, spec, cgroup)
-    ours.send({"placed": True})
+    _place(pid, spec, cgroup, ours)
     console = converse(ours, "ready", lambda: _run_hooks(spec, {**wishes.state, "pid": pid}))
     return Container(pid, cgroup, console, ours)
 
@@ -145,8 +144,15 @@ def _open_trees(spec: Spec) -> dict[int, int]:
     return trees.open_all(spec)
 
 
-def _place(pid: int, spec: Spec, cgroup: cgroups.Cgroup) -> None:
-    """What the child cannot do for itself: enter its cgroup, and say who is who in it."""
+def _place(pid: int, spec: Spec, cgroup: cgroups.Cgroup, child: Channel) -> None:
+    """What the child cannot do for itself: say who is who in it, and put it into its cgroup.
+
+    The second takes long, for the kernel waits until no processor is in the
+    middle of a fork; meanwhile the child goes on with what does not need it.
+    """
+    if namespaces.has_new(spec.linux.namespaces, "user"):
+        namespaces.write_id_maps(pid, spec.linux.uid_mappings, spec.linux.gid_mappings)
+        child.send({"mapped": True})
     with steps.step(
         "put the process in its cgroup",
         call="write(2) cgroup.procs",
@@ -154,8 +160,7 @@ def _place(pid: int, spec: Spec, cgroup: cgroups.Cgroup) -> None:
         pid=pid,
     ):
         cgroup.add(pid)
-    if namespaces.has_new(spec.linux.namespaces, "user"):
-        namespaces.write_id_maps(pid, spec.linux.uid_mappings, spec.linux.gid_mappings)
+    child.send({"placed": True})
 
 
 def _run_hooks(spec: Spec, state: dict[str, Any]) -> None:
