@@ -149,7 +149,13 @@ def _place(pid: int, spec: Spec, cgroup: cgroups.Cgroup, child: Channel) -> None
 
     The second takes long, for the kernel waits until no processor is in the
     middle of a fork; meanwhile the child goes on with what does not need it.
+    Should it have failed by then (ESRCH, EPIPE), the channel has its reason.
     """
+    with suppress(ProcessLookupError, BrokenPipeError, ConnectionResetError):
+        _map_and_place(pid, spec, cgroup, child)
+
+
+def _map_and_place(pid: int, spec: Spec, cgroup: cgroups.Cgroup, child: Channel) -> None:
     if namespaces.has_new(spec.linux.namespaces, "user"):
         namespaces.write_id_maps(pid, spec.linux.uid_mappings, spec.linux.gid_mappings)
         child.send({"mapped": True})
