@@ -80,6 +80,13 @@ def labs(session: nox.Session) -> None:
 
 
 @nox.session
+def fuzz(session: nox.Session) -> None:
+    """Hostile archives, for some minutes (an argument says how many; 5 without)."""
+    os.environ["MINIDOCK_FUZZ_MINUTES"] = session.posargs[0] if session.posargs else "5"
+    run(session, "pytest", "-s", "tests/integration/unionfs/test_fuzz.py")
+
+
+@nox.session
 def bench(session: nox.Session) -> None:
     """Benchmarks, side by side with dockerd where it is installed."""
     run(session, "python", "-m", "tests.bench", *session.posargs)

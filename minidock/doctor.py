@@ -25,6 +25,7 @@ from minidock import capabilities, cgroups
 from minidock.errors import Unavailable
 from minidock.network.firewall import Firewall
 from minidock.paths import Paths
+from minidock.unionfs import choice
 
 OK, WARN, FAIL = "ok", "warn", "fail"
 
@@ -107,7 +108,23 @@ def check_overlay(host: Host) -> Finding:
     """Without overlayfs every container is a copy of its image."""
     if any(line.split()[-1] == "overlay" for line in host.read("/proc/filesystems").splitlines()):
         return Finding(OK, "overlayfs")
-    return Finding(WARN, "no overlayfs: containers are copied (vfs)", "modprobe overlay", "unionfs")
+    return Finding(
+        WARN, "no overlayfs: another storage driver is used", "modprobe overlay", "unionfs"
+    )
+
+
+def check_drivers(host: Host) -> Finding | list[Finding]:
+    """Which storage drivers this host can do: each is asked, and tries it."""
+    if host.euid() != 0:
+        return []
+    root = Paths.from_environment().layers
+    place = next(path for path in (root, *root.parents) if path.exists())
+    lacks = choice.examine(place)
+    can = " ".join(name for name, lack in lacks.items() if not lack)
+    cannot = "; ".join(f"{name}: {lack}" for name, lack in lacks.items() if lack)
+    return Finding(
+        OK, f"storage drivers: {can}" + (f" (not {cannot})" if cannot else ""), "", "unionfs"
+    )
 
 
 def check_propagation(host: Host) -> Finding:
@@ -224,6 +241,7 @@ CHECKS: tuple[Check, ...] = (
     check_namespaces,
     check_cgroups,
     check_overlay,
+    check_drivers,
     check_propagation,
     check_forwarding,
     check_firewall,

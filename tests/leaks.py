@@ -27,6 +27,8 @@ def look() -> Snapshot:
         "nftables": Counter(_output("nft", "list", "tables").splitlines()),
         "settings": Counter([f"ip_forward {_text('/proc/sys/net/ipv4/ip_forward')}"]),
         "iptables": Counter(_output("iptables", "-S").splitlines()),
+        "loop devices": Counter(_loops()),
+        "devices of the device mapper": Counter(_output("dmsetup", "ls").splitlines()),
         "processes": Counter(_processes()),
         "files": Counter(_files()),
     }
@@ -56,6 +58,12 @@ def _cgroups() -> list[str]:
 
 def _devices() -> list[str]:
     return [line.split(":")[1].strip() for line in _output("ip", "-o", "link").splitlines()]
+
+
+def _loops() -> list[str]:
+    """The files behind loop devices that tests have made."""
+    lines = _output("losetup", "--list", "--noheadings", "--output", "BACK-FILE").splitlines()
+    return [line for line in lines if line.startswith(tempfile.gettempdir())]
 
 
 def _names(directory: str) -> list[str]:

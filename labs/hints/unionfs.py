@@ -20,7 +20,7 @@ def order(wrong: Wrong, bench: Bench) -> Iterator[str]:
     """The order."""
     yield "lowerdir= is a stack that is written from the top: TOP:…:BOTTOM."
     yield from _options()
-    yield 'lower = ":".join(self.directory(chain) for chain in reversed(chains)).'
+    yield 'lower = ":".join(self.directory(chain) for chain in reversed(self._showing(chains))).'
 
 
 def own_layer(wrong: Wrong, bench: Bench) -> Iterator[str]:

@@ -16,6 +16,7 @@ import grp
 import os
 import signal
 import socket
+from collections.abc import Sequence
 from contextlib import suppress
 from typing import IO
 
@@ -45,11 +46,14 @@ def serve(
     registries: Settings | None = None,
     userns_remap: str = "",
     store_quota: int | None = None,
+    storage_options: Sequence[str] = (),
 ) -> None:
     """Serve until SIGTERM or SIGINT. Writes ``ready`` or one line of error to ``ready_fd``."""
     try:
         lock = _lock(paths)
-        engine = Engine(paths, storage_driver, registries, userns_remap, store_quota)
+        engine = Engine(
+            paths, storage_driver, registries, userns_remap, store_quota, storage_options
+        )
         engine.open()
         listener = _listen(paths)
     except (MiniDockError, OSError) as error:

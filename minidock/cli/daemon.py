@@ -17,7 +17,13 @@ FLAGS = [
         "Registry (host or network) to speak to without TLS or certificates",
     ),
     Flag("store-quota", "", "string", "What images may take of the disk (e.g. 20G; 0: no limit)"),
-    Flag("storage-driver", "s", "string", "Storage driver to use (overlay or vfs)"),
+    Flag(
+        "storage-driver",
+        "s",
+        "string",
+        "Storage driver to use (overlay, btrfs, fuse-overlayfs, devicemapper, vfs)",
+    ),
+    Flag("storage-opt", "", "list", "Storage driver options"),
     Flag("userns-remap", "", "string", "User/Group setting for user namespaces"),
 ]
 
@@ -36,7 +42,10 @@ def run(arguments: list[str]) -> int:
 
     ready = values["ready-fd"] if values["ready-fd"] >= 0 else None
     registries = Settings.from_environment(values["default-registry"], values["insecure-registry"])
-    driver, users = values["storage-driver"] or None, values["userns-remap"]
+    driver, users = (
+        values["storage-driver"] or os.environ.get("MINIDOCK_STORAGE_DRIVER"),
+        values["userns-remap"],
+    )
     quota = size_of(values["store-quota"] or os.environ.get("MINIDOCK_STORE_QUOTA", ""))
-    serve(Paths.from_environment(), ready, driver, registries, users, quota)
+    serve(Paths.from_environment(), ready, driver, registries, users, quota, values["storage-opt"])
     return 0

@@ -18,13 +18,13 @@ belongs behind it, where it can be read, and tested, without the rest.
 
 import secrets
 import socket
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from functools import cached_property
 from threading import Thread
 from typing import TYPE_CHECKING, Any
 
-from minidock import __version__, steps, unionfs
+from minidock import __version__, steps
 from minidock.engine import logs as log_reader
 from minidock.engine import looking, recovery, remap, request, resources, stats, views
 from minidock.engine.attaching import Accept, Wishes, attach
@@ -45,6 +45,7 @@ from minidock.network import Network
 from minidock.paths import Paths
 from minidock.registry.settings import Settings
 from minidock.spec.timestamp import now
+from minidock.unionfs.choice import backing, choose
 
 if TYPE_CHECKING:
     from minidock.engine.transfers import Transfers
@@ -65,6 +66,7 @@ class Engine:
         registries: Settings | None = None,
         userns_remap: str = "",
         store_quota: int | None = None,
+        storage_options: Sequence[str] = (),
     ) -> None:
         self.paths = paths
         self.remap = remap.read(userns_remap) if userns_remap else None
@@ -76,7 +78,7 @@ class Engine:
             paths.networks,
         ):
             directory.mkdir(mode=0o711, parents=True, exist_ok=True)
-        self.driver = unionfs.choose(storage_driver, paths.layers)
+        self.driver = choose(storage_driver, paths.layers, storage_options)
         self.images = Images(paths, self.driver, store_quota)
         self.bridge = Network(paths)
         self.bus = Events()
@@ -110,6 +112,7 @@ class Engine:
         self.lifecycle.cables.wait()
         if not any(container.running for container in self.roster.all()):
             self.bridge.shutdown()
+            self.driver.close()
 
     def find(self, reference: str) -> Container:
         """By id, by name, or by an unambiguous beginning of the id."""
@@ -139,6 +142,7 @@ class Engine:
             "Name": chosen,
             "Created": now(),
             "Image": image.id,
+            "Driver": self.driver.name,
             "Config": config,
             "HostConfig": host,
             **remap.check(host, self.remap),
@@ -357,7 +361,9 @@ class Engine:
         from minidock.engine import system
 
         statuses = [one.status for one in self.roster.all()]
-        found = system.info(self.paths, self.driver_name, statuses, len(self.images.list()))
+        status = [("Backing Filesystem", backing(self.driver.root)), *self.driver.status()]
+        number = len(self.images.list())
+        found = system.info(self.paths, (self.driver_name, status), statuses, number)
         if self.remap is not None:
             found["SecurityOptions"].append("name=userns")
         return found

@@ -46,12 +46,13 @@ def top(container: Container, ps_args: str) -> Body:
 def sizes(container: Container, images: Images, driver: Driver) -> Body:
     """``SizeRw`` and ``SizeRootFs``: what it wrote, and that with its image."""
     image = images.get(container.record["Image"])
-    root = container.directory / ("rootfs" if container.running else "upper")
     files: dict[tuple[int, int], int] = {}  # a file of several names counts once
-    for change in driver.changes(image.chains, container.directory):
-        with suppress(FileNotFoundError):  # deleted, at the latest just now
-            status = (root / change.path.lstrip("/")).lstat()
-            if change.kind != "D" and not stat.S_ISDIR(status.st_mode):
-                files[(status.st_dev, status.st_ino)] = status.st_size
+    changes = driver.changes(image.chains, container.directory)
+    with suppress(FileNotFoundError), driver.own_tree(container.directory) as root:
+        for change in changes:
+            with suppress(FileNotFoundError):  # deleted, at the latest just now
+                status = (root / change.path.lstrip("/")).lstat()
+                if change.kind != "D" and not stat.S_ISDIR(status.st_mode):
+                    files[(status.st_dev, status.st_ino)] = status.st_size
     written = sum(files.values())
     return {"SizeRw": written, "SizeRootFs": written + image.size}

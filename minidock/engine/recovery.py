@@ -42,10 +42,12 @@ def recover(lifecycle: Lifecycle) -> list[Container]:
 
 
 def _on_disk(lifecycle: Lifecycle) -> Iterator[Container]:
-    """Every directory with a record; one without is half made or half removed, and goes."""
+    """Every directory with a record, of this driver; one without is half made or half removed, and goes."""
     for directory in sorted(lifecycle.paths.containers.iterdir()):
         try:
-            yield Container.load(directory)
+            container = Container.load(directory)
+            if container.record.get("Driver", lifecycle.driver.name) == lifecycle.driver.name:
+                yield container  # else: it waits for the driver that made its tree
         except (FileNotFoundError, ValueError, KeyError):
             lifecycle.driver.remove(directory)
             kill_cgroup(f"/minidock/{directory.name}")

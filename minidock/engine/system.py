@@ -52,8 +52,10 @@ def version() -> Body:
 
 
 # %% The rest
-def info(paths: Paths, driver: str, statuses: list[str], images: int) -> Body:
-    """The API's ``SystemInfo``; ``statuses`` are those of all containers."""
+def info(
+    paths: Paths, driver: tuple[str, list[tuple[str, str]]], statuses: list[str], images: int
+) -> Body:
+    """The API's ``SystemInfo``; ``driver`` with what it says of itself, ``statuses`` of all containers."""
     uname = os.uname()
     return {
         "ID": _machine_id(),
@@ -62,8 +64,8 @@ def info(paths: Paths, driver: str, statuses: list[str], images: int) -> Body:
         "ContainersPaused": 0,
         "ContainersStopped": len(statuses) - statuses.count("running"),
         "Images": images,
-        "Driver": driver,
-        "DriverStatus": [["Image store", "OCI image layout"]],
+        "Driver": driver[0],
+        "DriverStatus": [*map(list, driver[1]), ["Image store", "OCI image layout"]],
         "Plugins": {"Volume": [], "Network": ["bridge", "host", "null"], "Log": ["json-file"]},
         "MemoryLimit": True,
         "SwapLimit": True,

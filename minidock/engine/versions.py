@@ -20,6 +20,7 @@ moby ``daemon/commit.go``; cgroups(7), "freezer".
 
 import os
 import stat
+import tarfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -27,15 +28,18 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from minidock import steps
+from minidock.engine import remap
 from minidock.engine.container import Container
 from minidock.engine.lifecycle import Lifecycle
+from minidock.engine.remap import Remap
 from minidock.errors import Conflict, NotModified
 from minidock.images.changes import apply
 from minidock.images.commit import Note
 from minidock.spec.codec import decode
 from minidock.spec.image import Execution
+from minidock.spec.runtime import IDMapping
 from minidock.unionfs import Change
-from minidock.unionfs.pack import pack
+from minidock.unionfs.pack import Convert, as_it_is, pack
 
 Body = dict[str, Any]
 
@@ -135,30 +139,32 @@ class Versions:
         if change.kind == "A":
             return change.path not in OURS_TO_MAKE
         image = self._images.get(container.record["Image"])
-        now = container.directory / "upper" / change.path[1:]
         before = self._below(self._images.ensure_layers(image), change.path[1:])
-        return before is None or _attributes(now) != _attributes(before)
+        with self._driver.own_tree(container.directory) as tree:
+            return before != _attributes(tree / change.path[1:])
 
-    def _below(self, chains: Sequence[str], name: str) -> Path | None:
-        """Where the topmost layer that has ``name`` has it."""
+    def _below(self, chains: Sequence[str], name: str) -> tuple[int, int, int] | None:
+        """What ``name`` is like in the topmost layer that has it."""
         for chain in reversed(chains):
-            place = self._driver.root / self._driver.directory(chain) / name
-            if os.path.lexists(place):
-                return place
+            with self._driver.layer_tree(chain) as tree, suppress(FileNotFoundError):
+                return _attributes(tree / name)
         return None
 
     # %% export
     def export(self, container: Container, out: BinaryIO) -> None:
         """All that the container sees, without what is mounted in it, as a tar."""
-        with self._tree(container) as root:
-            pack(root, out)
+        with self._tree(container) as (root, maps):
+            pack(root, out, as_it_is if maps is None else _inside(maps))
         self._lifecycle.tell(container, "export")
 
     @contextmanager
-    def _tree(self, container: Container) -> Iterator[Path]:
-        """Its root on the host; mounted for the time, unless it runs."""
+    def _tree(self, container: Container) -> Iterator[tuple[Path, Remap | None]]:
+        """Its root on the host, and by which maps its owners are seen there.
+
+        One that does not run is mounted for the time, without maps.
+        """
         if container.running:
-            yield container.directory / "rootfs"
+            yield container.directory / "rootfs", remap.of(container)
             return
         with container.lock:
             if container.running:
@@ -166,9 +172,28 @@ class Versions:
             image = self._images.get(container.record["Image"])
             chains = self._images.ensure_layers(image)
             try:
-                yield self._driver.mount(chains, container.directory)
+                yield self._driver.mount(chains, container.directory), None
             finally:
                 self._driver.unmount(container.directory)
+
+
+def _inside(maps: Remap) -> Convert:
+    """Owners as the container knows them."""
+
+    def convert(
+        member: tarfile.TarInfo, status: os.stat_result, path: Path
+    ) -> Sequence[tarfile.TarInfo]:
+        member.uid, member.gid = _seen(member.uid, maps.uids), _seen(member.gid, maps.gids)
+        return [member]
+
+    return convert
+
+
+def _seen(host_id: int, maps: Sequence[IDMapping]) -> int:
+    for one in maps:
+        if one.host_id <= host_id < one.host_id + one.size:
+            return host_id - one.host_id + one.container_id
+    return host_id
 
 
 # %% Standing still

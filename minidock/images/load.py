@@ -42,7 +42,8 @@ from minidock.spec import reference
 from minidock.spec.codec import decode
 from minidock.spec.image import Descriptor, ImageConfig, Manifest, encode_manifest
 from minidock.unionfs import Driver
-from minidock.unionfs.archive import Forward, Header, split_name
+from minidock.unionfs.archive import split_name
+from minidock.unionfs.stream import Forward, Header
 
 PIECE = 1 << 20
 
@@ -241,8 +242,8 @@ def _keep_layers(
             progress = Progress(say, diff_id, "Loading layer", path.stat().st_size)
         return keep_layer(path, diff_id, chain, parent, store, driver, progress)
 
-    # A copy (vfs) needs its parent first; overlay's layers do not know each other.
-    workers = 2 if driver.name == "overlay" else 1
+    # A copy needs its parent first; overlay's layers do not know each other.
+    workers = 2 if driver.alone else 1
     # A pool's thread has an empty context: without a copy nobody would hear of its steps.
     contexts = [copy_context() for _ in diff_ids]
     with ThreadPoolExecutor(workers) as pool:

@@ -202,10 +202,10 @@ class Pull(Transfer):
         workers = self.repository.settings.downloads
         for layer in missing[workers:]:
             self.progress.layer("Waiting", layer.id)
-        if self.images.driver.name == "overlay":
+        if self.images.driver.alone:
             self._all(missing, self._stream, workers)
             return
-        # A copy (vfs) needs its parent first: fetch all of them, then one after the other.
+        # A copy needs its parent first: fetch all of them, then one after the other.
         self._all(missing, self._only_fetch, workers)
         for layer in missing:
             self._only_extract(layer)

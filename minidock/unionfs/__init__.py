@@ -3,14 +3,16 @@
 An image is a stack of layers, which it shares with other images; a
 container puts one more on top, which is its own. A *driver* knows how to
 make one tree of them. ``overlay`` lets the kernel do it, so that a
-container starts in a millisecond and costs nothing until it writes; ``vfs``
-copies everything, which works everywhere and shows what is being saved.
+container starts in a millisecond and costs nothing until it writes;
+``fuse-overlayfs`` has a program do the same; ``btrfs`` and ``devicemapper``
+share blocks instead of files; ``vfs`` copies everything, which works
+everywhere and shows what is being saved.
 
 The traps: layers may be named by a stranger's archive (see :mod:`.archive`),
 and a layer that is half extracted must never be taken for a whole one: it
 is built under another name and renamed.
 
-**Interface:** :class:`Driver`, :class:`Change`, :func:`choose`.
+**Interface:** :class:`Driver`, :class:`Change`; :mod:`.choice` knows which there are.
 
 **See:** Linux Documentation/filesystems/overlayfs.rst; moby
 ``daemon/graphdriver``.
@@ -21,22 +23,26 @@ import json
 import os
 import secrets
 import shutil
+import subprocess
 import sys
+import tarfile
 from abc import ABC, abstractmethod
-from collections.abc import Container, Sequence
-from contextlib import suppress
+from collections.abc import Container, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from threading import Lock
 from typing import BinaryIO
 
 from minidock import steps
-from minidock.errors import Conflict, InvalidParameter, NotFound
+from minidock.errors import Conflict, NotFound
 from minidock.linux import syscalls
 from minidock.linux.syscalls import Umount
 from minidock.paths import read_json, write_json
 from minidock.unionfs.archive import Whiteouts, extract
 from minidock.unionfs.mapped import detach
+from minidock.unionfs.options import LIMITS, limits, read_options
+from minidock.unionfs.pack import pack
 
 
 # %% What a container has changed
@@ -60,26 +66,71 @@ class Driver(ABC):
 
     name: str
     whiteouts: type[Whiteouts]
+    alone = False  # a layer can be made before its parent
+    known_options: frozenset[str] = LIMITS  # what --storage-opt may set
+    own_files: frozenset[str] = frozenset()  # beside the layers, in the same directory
 
-    def __init__(self, root: Path) -> None:
+    def __init__(self, root: Path, options: Sequence[str] = ()) -> None:
         self.root = root / self.name
+        self.options = read_options(options, self.known_options)
+        self.limits = limits(self.options)
         self.root.mkdir(mode=0o700, parents=True, exist_ok=True)
         spread(self.root)
         self._lock = Lock()
         self._owners: dict[str, str] = {}
+        self._open()
         self._clear_away()
 
     def _clear_away(self) -> None:
         """What a daemon that was killed has left: trees without a note, notes half written."""
         for entry in list(os.scandir(self.root)):
+            if entry.name in self.own_files:
+                continue
             if entry.is_dir() and not os.path.exists(f"{entry.path}.json"):
-                shutil.rmtree(entry.path)
-            elif entry.name.startswith("."):
+                self._discard(Path(entry.path))
+            elif entry.is_file() and entry.name.startswith("."):
                 os.unlink(entry.path)
+
+    # %% What drivers do differently
+    @classmethod
+    def lacks(cls, root: Path) -> str:
+        """Why the driver cannot work on this host, with layers in ``root``; empty if it can."""
+        return ""
+
+    def _open(self) -> None:  # noqa: B027 (most need nothing)
+        """Make ready what all layers need."""
+
+    def close(self) -> None:  # noqa: B027 (most need nothing)
+        """The engine ends, and no container is left that runs."""
+
+    def status(self) -> list[tuple[str, str]]:
+        """What ``docker info`` shows below the driver's name."""
+        return []
 
     @abstractmethod
     def _prepare(self, new: Path, parent: str | None) -> None:
-        """Make the directory into which a layer is extracted."""
+        """Make what a layer is extracted into."""
+
+    @contextmanager
+    def _filling(self, place: Path) -> Iterator[Path]:
+        """The directory to write to, of what was prepared at ``place``."""
+        yield place
+
+    def _discard(self, place: Path) -> None:
+        """Remove what was prepared at ``place``, however far that came; it may be gone."""
+        remove_tree(place)
+
+    @contextmanager
+    def layer_tree(self, chain: str) -> Iterator[Path]:
+        """The tree of a layer, to look at: its own part, or with all that is below it."""
+        with self._filling(self.root / self.directory(chain)) as tree:
+            yield tree
+
+    @contextmanager
+    def own_tree(self, container_dir: Path) -> Iterator[Path]:
+        """What the container has written, or its whole tree. Raises :class:`FileNotFoundError`."""
+        with self._filling(container_dir / "upper") as tree:
+            yield tree
 
     # %% Which directory
     def directory(self, chain: str) -> str:
@@ -133,23 +184,24 @@ class Driver(ABC):
         ):
             try:
                 self._prepare(new, parent)
-                size = extract(archive, new, self.whiteouts())
+                with self._filling(new) as tree:
+                    size = extract(archive, tree, self.whiteouts(), self.limits)
                 while archive.read(1 << 20):  # the padding after the end of the archive
                     pass
                 self._settle(new, chain, size)
             except BaseException:
-                shutil.rmtree(new, ignore_errors=True)
+                self._discard(new)
                 raise
 
     def _settle(self, new: Path, chain: str, size: int) -> None:
         """Rename it into place; the note that says it is whole comes last."""
         with self._lock:
             if self.has_layer(chain):  # another thread was first, and it may be in use already
-                shutil.rmtree(new)
+                self._discard(new)
                 return
             place = self.root / self.directory(chain)
             if place.exists():  # without a note: of a daemon that was killed at this very place
-                shutil.rmtree(place)
+                self._discard(place)
             os.rename(new, place)
             # The tree itself is not flushed to the disk either; after a power failure a layer
             # without a note is extracted again.
@@ -166,7 +218,7 @@ class Driver(ABC):
             place, old = self.root / name, self.root / f".old-{secrets.token_hex(6)}"
             with suppress(FileNotFoundError):
                 os.rename(place, old)
-        shutil.rmtree(old, ignore_errors=True)
+        self._discard(old)
 
     def layers(self) -> list[str]:
         """The chain ids of all layers."""
@@ -195,13 +247,12 @@ class Driver(ABC):
         """Forget what was written, too."""
         self.unmount(container_dir)
         for name in ("upper", "work", "rootfs"):
-            shutil.rmtree(container_dir / name, ignore_errors=True)
+            self._discard(container_dir / name)
 
     @abstractmethod
     def changes(self, chains: Sequence[str], container_dir: Path) -> list[Change]:
         """What the container has added, changed and deleted, in the order of paths."""
 
-    @abstractmethod
     def pack(
         self,
         chains: Sequence[str],
@@ -209,7 +260,24 @@ class Driver(ABC):
         out: BinaryIO,
         without: Container[str] = (),
     ) -> None:
-        """The container's own layer as a tar, with whiteouts; ``without`` paths that are left out."""
+        """The container's own layer as a tar, with whiteouts; ``without`` paths that are left out.
+
+        It is made of the changes, so that the same acts give the same archive with every driver.
+        """
+        if not (container_dir / "upper").exists():  # it was never started
+            tarfile.open(fileobj=out, mode="w|").close()
+            return
+        found = self.changes(chains, container_dir)
+        kept = {change.path for change in found if change.kind != "D"}
+        gone = [change.path[1:] for change in found if change.kind == "D"]
+
+        def convert(
+            member: tarfile.TarInfo, status: os.stat_result, path: Path
+        ) -> Sequence[tarfile.TarInfo]:
+            return [member] if f"/{member.name}" in kept else []
+
+        with self.own_tree(container_dir) as tree:
+            pack(tree, out, convert, without, gone)
 
 
 # %% Where on the disk
@@ -236,16 +304,12 @@ def spread(directory: Path) -> None:
         os.close(fd)
 
 
-# %% Which driver
-def choose(name: str | None, root: Path) -> Driver:
-    """The driver called ``name``; without a name overlay, where the host can do it, else vfs."""
-    from minidock.unionfs.overlay import OverlayDriver
-    from minidock.unionfs.vfs import VfsDriver
+def remove_tree(place: Path) -> None:
+    """Remove ``place`` with all that is in it; whatever cannot be removed stays.
 
-    if name in ("overlay", "overlay2"):
-        return OverlayDriver(root)
-    if name == "vfs":
-        return VfsDriver(root)
-    if name:
-        raise InvalidParameter(f"unknown storage driver {name!r} (overlay or vfs)")
-    return OverlayDriver(root) if OverlayDriver.works(root) else VfsDriver(root)
+    A tree may be deeper than Python's calls may nest, as whoever is in a container can make it.
+    """
+    try:
+        shutil.rmtree(place, ignore_errors=True)
+    except RecursionError:
+        subprocess.run(["rm", "-rf", "--one-file-system", str(place)], check=False)

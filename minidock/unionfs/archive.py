@@ -12,11 +12,10 @@ the kernel under the rule that the walk must stay below the layer's root
 and follow no link (openat2), and the entry is made in that open directory.
 
 The traps: a hard link's target is a name, too; a file may replace a
-directory and the other way round; the mode must be set after the owner
-(chown(2) takes setuid away), the time after everything; and an archive that
-was cut off must be told from one that its writer ended without the two
-blocks of zeros, as some do: the one ends within an entry, the other between
-two.
+directory and the other way round; and what an archive means must not depend
+on the driver, though some have the layers below in the same tree and others
+do not. So it is written down what *this* layer has made, and only that can
+be linked to, or stand in the way.
 
 **Interface:** :func:`extract`, :class:`Whiteouts`.
 
@@ -30,18 +29,15 @@ import stat
 import tarfile
 from contextlib import suppress
 from pathlib import Path
-from typing import Any, BinaryIO, cast
+from typing import BinaryIO
 
 from minidock.errors import HostileArchive
 from minidock.linux.syscalls import Resolve, openat2
+from minidock.unionfs.dress import check, dress, dress_open, make_node
+from minidock.unionfs.options import Limits
+from minidock.unionfs.stream import reading, write_content
 
-WHITEOUT, OPAQUE = ".wh.", ".wh..wh..opq"
-
-DEVICES = {(1, 3), (1, 7), (1, 5), (1, 8), (1, 9), (5, 0), (5, 1), (5, 2)}  # null full zero …
-
-XATTR = "SCHILY.xattr."
-
-LARGEST_READ = 1 << 20  # also what Go's archive/tar takes for a header
+WHITEOUT, OPAQUE, AUFS_OWN = ".wh.", ".wh..wh..opq", ".wh..wh."
 
 
 # %% How a driver keeps what a layer takes away
@@ -49,7 +45,7 @@ class Whiteouts:
     """Called with an open directory; the default, for a plain tree, deletes."""
 
     def remove(self, directory: int, name: str) -> None:
-        """``name`` of the layers below is gone."""
+        """``name`` of the layers below is gone; this layer has nothing of that name."""
         remove_entry(directory, name)
 
     def hide_all(self, directory: int, ours: set[str]) -> None:
@@ -59,89 +55,44 @@ class Whiteouts:
 
 
 # %% From tar to tree
-def extract(archive: BinaryIO, root: Path, whiteouts: Whiteouts) -> int:
+def extract(
+    archive: BinaryIO, root: Path, whiteouts: Whiteouts, limits: Limits | None = None
+) -> int:
     """Extract an uncompressed tar below ``root``; returns the bytes of its files and links.
 
     Raises :class:`HostileArchive`, naming the entry, for one that leaves the
-    tree, is a device no container has, or is damaged.
+    tree, is a device no container has, is damaged, or larger than ``limits``.
     """
     top = os.open(root, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
-    tree = _Tree(top, whiteouts)
+    tree = _Tree(top, whiteouts, limits or Limits())
     try:
-        stream = cast(Any, Forward(archive))
-        with tarfile.open(fileobj=stream, mode="r:", tarinfo=Header) as source:
+        with reading(archive) as source:
             for member in source:
+                vars(source)["members"] = []  # or tarfile would keep all of them
                 tree.add(source, member)
-        tree.finish()
-    except (tarfile.TarError, EOFError) as error:
-        raise HostileArchive(f"damaged archive: {error}") from None
+            tree.finish()
     finally:
         tree.close()
         os.close(top)
     return tree.size
 
 
-# %% Where an archive ends
-class Header(tarfile.TarInfo):
-    """A header that must be whole: tarfile takes a damaged one, or half of one, for the archive's end."""
-
-    @classmethod
-    def fromtarfile(cls, source: tarfile.TarFile) -> "Header":
-        """As tarfile does it; only a block of zeros, or nothing at all, is an end."""
-        try:
-            return super().fromtarfile(source)
-        except (tarfile.EOFHeaderError, tarfile.EmptyHeaderError):  # type: ignore[attr-defined]
-            raise
-        except tarfile.HeaderError as error:
-            raise HostileArchive(f"damaged archive: {error}") from None
-
-
-class Forward:
-    """A stream that tarfile may treat as a file: where it wants to seek is always ahead.
-
-    tarfile has a mode for streams, which reads in blocks of 10 KiB and copies
-    what is left of one for every header; this saves a third of its time.
-    """
-
-    def __init__(self, stream: Any) -> None:
-        self._stream = stream
-        self._place = 0
-
-    def tell(self) -> int:
-        """How much has been read."""
-        return self._place
-
-    def read(self, size: int) -> bytes:
-        """``size`` bytes, or fewer at the end. Raises :class:`HostileArchive` for a header too large.
-
-        tarfile reads a header as a whole, however long it says it is.
-        """
-        if size > LARGEST_READ:
-            raise HostileArchive(f"damaged archive: a header of {size} bytes")
-        data: bytes = self._stream.read(size)
-        while len(data) < size and (more := self._stream.read(size - len(data))):
-            data += more
-        self._place += len(data)
-        return data
-
-    def seek(self, place: int) -> None:
-        """Go forward to ``place``. Raises :class:`HostileArchive` if the stream ends before it."""
-        while self._place < place:
-            if not self.read(min(place - self._place, LARGEST_READ)):
-                raise HostileArchive("damaged archive: it ends within an entry")
-
-
 # %% The tree under construction
 class _Tree:
-    """The tree under construction; keeps the directory of the last entry open, as entries come in order."""
+    """Keeps the directory of the last entry open, as entries come in order.
 
-    def __init__(self, top: int, whiteouts: Whiteouts) -> None:
+    ``_made`` is what this layer has in each directory, even where the layers below have it, too.
+    """
+
+    def __init__(self, top: int, whiteouts: Whiteouts, limits: Limits) -> None:
         self.size = 0
+        self._entries = 0
+        self._limits = limits
         self._top = top
         self._whiteouts = whiteouts
         self._open: tuple[str, int] = ("", -1)
         self._directories: dict[str, tarfile.TarInfo] = {}
-        self._made: dict[str, set[str]] = {}
+        self._made: dict[str, set[str]] = {"": set()}
 
     def close(self) -> None:
         """Let go of the open directory."""
@@ -152,51 +103,101 @@ class _Tree:
     def add(self, source: tarfile.TarFile, member: tarfile.TarInfo) -> None:
         """Make one entry."""
         parent, name = split_name(member.name)
+        self._count(member)
+        check(member)
         if not name:
             self._directories[""] = member
             return
-        directory = self._directory(parent, member.name)
+        if f"{parent}/{name}".lstrip("/").startswith(AUFS_OWN) and (parent or name != OPAQUE):
+            return  # notes of AUFS, which it kept in the top directory
         try:
-            if name == OPAQUE:
-                self._whiteouts.hide_all(directory, self._made.get(parent, set()))
-            elif name.startswith(WHITEOUT):
-                self._whiteouts.remove(directory, _hidden(member.name, name))
+            directory = self._directory(parent, member.name)
+            if name.startswith(WHITEOUT):
+                self._take_away(directory, parent, name, member.name)
             else:
                 self._make(source, member, directory, parent, name)
-                self._made.setdefault(parent, set()).add(name)
+                self._made[parent].add(name)
         except OSError as error:
             raise HostileArchive(f"cannot extract {member.name!r}: {error}") from None
 
+    def _count(self, member: tarfile.TarInfo) -> None:
+        self._entries += 1
+        if self._entries > self._limits.entries:
+            raise HostileArchive(
+                f"the layer has more than {self._limits.entries} entries (--storage-opt layer.entries)"
+            )
+        if member.isreg() and self.size + member.size > self._limits.size:
+            raise HostileArchive(
+                f"the layer has more than {self._limits.size} bytes, with {member.name!r}"
+                " (--storage-opt layer.size)"
+            )
+
+    # %% The way to an entry
     def _directory(self, parent: str, name: str) -> int:
         """The open directory ``parent``, made if it is missing; the kernel keeps us below the top."""
         if self._open[1] >= 0 and self._open[0] == parent:
             return self._open[1]
         self.close()
-        flags = os.O_RDONLY | os.O_DIRECTORY
+        if parent.count("/") >= self._limits.deepest:
+            raise HostileArchive(
+                f"entry {name[:40]!r}… is more than {self._limits.deepest} directories deep"
+            )
         try:
-            fd = openat2(self._top, parent or ".", flags, resolve=_BENEATH)
-        except FileNotFoundError:
-            fd = self._make_parents(parent)
+            fd = _descend(self._top, parent or ".")
         except OSError as error:
-            raise HostileArchive(f"entry {name!r} leads out of the layer: {error}") from None
+            if error.errno not in (errno.ENOENT, errno.ENOTDIR, errno.ELOOP):
+                raise
+            fd = self._make_parents(parent, name)
         self._open = (parent, fd)
+        self._made_parents(parent)
         return fd
 
-    def _make_parents(self, parent: str) -> int:
-        current = os.dup(self._top)
+    def _made_parents(self, parent: str) -> None:
+        while parent not in self._made:
+            self._made[parent] = set()
+            parent, _, name = parent.rpartition("/")
+            self._made.setdefault(parent, set()).add(name)
+
+    def _make_parents(self, parent: str, entry: str) -> int:
+        """What is of the layers below makes room, as it would be hidden; what is of this layer stays."""
+        current, way = os.dup(self._top), ""
         for part in parent.split("/"):
-            with suppress(FileExistsError):
-                os.mkdir(part, 0o755, dir_fd=current)
             try:
-                deeper = openat2(current, part, os.O_RDONLY | os.O_DIRECTORY, resolve=_BENEATH)
-            except OSError as error:
-                raise HostileArchive(
-                    f"entry below {parent!r} leads out of the layer: {error}"
-                ) from None
+                if part in self._made.get(way, ()) and not _is_directory(current, part):
+                    raise HostileArchive(
+                        f"entry {entry!r} leads out of the layer: {part!r} is no directory:"
+                        f" {os.strerror(errno.ELOOP)}"
+                    )
+                self._make_directory(current, way, part, 0o755)
+                deeper = _descend(current, part)
             finally:
                 os.close(current)
-            current = deeper
+            current, way = deeper, f"{way}/{part}".lstrip("/")
         return current
+
+    # %% What a layer takes away
+    def _take_away(self, directory: int, parent: str, name: str, entry: str) -> None:
+        """Whiteouts say something about the layers below; what this one has made stays."""
+        if name == OPAQUE:
+            self._hide_all(directory, parent)
+            return
+        hidden = name[len(WHITEOUT) :]
+        if hidden in ("", ".", "..") or hidden.startswith(WHITEOUT):
+            raise HostileArchive(f"whiteout {entry!r} leads out of its directory")
+        if hidden not in self._made[parent]:
+            self._whiteouts.remove(directory, hidden)
+
+    def _hide_all(self, directory: int, parent: str) -> None:
+        """Nothing of the layers below, here and in the directories that this layer has here."""
+        ours = self._made.get(parent, set())
+        self._whiteouts.hide_all(directory, ours)
+        for name in ours:
+            if _is_directory(directory, name):
+                deeper = _descend(directory, name)
+                try:
+                    self._hide_all(deeper, f"{parent}/{name}".lstrip("/"))
+                finally:
+                    os.close(deeper)
 
     # %% One entry
     def _make(
@@ -207,17 +208,36 @@ class _Tree:
         parent: str,
         name: str,
     ) -> None:
-        _check_attributes(member)
         if member.isdir():
-            _make_directory(directory, name)
+            self._make_directory(directory, parent, name, 0o700)
             self._directories[f"{parent}/{name}"] = member
-            _dress(member, directory, name)
+            dress(member, directory, name)
             return
         try:
             self._make_new(source, member, directory, name)
         except FileExistsError:  # of this layer, or (vfs) of one below; seldom, so no look before
             remove_entry(directory, name)
             self._make_new(source, member, directory, name)
+
+    def _make_directory(self, directory: int, parent: str, name: str, mode: int) -> None:
+        """A directory that is there stays, with what is in it; anything else makes room.
+
+        If it was a whiteout, or a file that hid what is below, the new directory must go on hiding.
+        """
+        try:
+            os.mkdir(name, mode, dir_fd=directory)
+        except FileExistsError:
+            if _is_directory(directory, name):
+                return
+            remove_entry(directory, name)
+            os.mkdir(name, mode, dir_fd=directory)
+            path = f"{parent}/{name}".lstrip("/")
+            self._made[path] = set()
+            fd = _descend(directory, name)
+            try:
+                self._hide_all(fd, path)
+            finally:
+                os.close(fd)
 
     def _make_new(
         self, source: tarfile.TarFile, member: tarfile.TarInfo, directory: int, name: str
@@ -233,10 +253,10 @@ class _Tree:
             os.symlink(member.linkname, name, dir_fd=directory)
             self.size += len(os.fsencode(member.linkname))  # what the kernel says is a link's size
         elif member.ischr() or member.isblk() or member.isfifo():
-            _make_node(member, directory, name)
+            make_node(member, directory, name)
         else:
             raise HostileArchive(f"entry {member.name!r} is of unknown type {member.type!r}")
-        _dress(member, directory, name)
+        dress(member, directory, name)
 
     # %% Files and hard links
     def _make_file(
@@ -245,32 +265,18 @@ class _Tree:
         flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
         fd = os.open(name, flags, 0o600, dir_fd=directory)
         try:
-            self._write(source, member, fd)
+            write_content(source, member, fd)
             self.size += member.size
-            # Always: in a directory with setgid (a copied parent's) the group is not ours.
-            os.fchown(fd, member.uid, member.gid)
-            os.fchmod(fd, member.mode & 0o7777)
-            _set_attributes(member, fd)
-            os.utime(fd, ns=_times(member))
+            dress_open(member, fd)
         finally:
             os.close(fd)
 
-    def _write(self, source: tarfile.TarFile, member: tarfile.TarInfo, fd: int) -> None:
-        """The content. A plain file's is what comes next in the stream, which saves a detour."""
-        content = source.extractfile(member) if member.issparse() else source.fileobj
-        assert content is not None
-        left = member.size
-        while left:
-            data = content.read(min(left, LARGEST_READ))
-            if not data:
-                raise HostileArchive(f"damaged archive: it ends within {member.name!r}")
-            left -= len(data)
-            while data:  # write(2) may take less, on a disk that is nearly full
-                data = data[os.write(fd, data) :]
-
     def _link(self, member: tarfile.TarInfo, directory: int, name: str) -> None:
+        """Another name for a file of this layer. (The layers below need not be within reach.)"""
         parent, target = split_name(member.linkname)
         try:
+            if target not in self._made.get(parent, ()):
+                raise FileNotFoundError(errno.ENOENT, "the layer has no such file")
             there = openat2(self._top, parent or ".", os.O_PATH | os.O_DIRECTORY, resolve=_BENEATH)
         except OSError as error:
             raise HostileArchive(
@@ -285,31 +291,27 @@ class _Tree:
     def finish(self) -> None:
         """Directories last: what was made in them has changed their times."""
         for path, member in self._directories.items():
-            _check_attributes(member)
             try:
-                fd = openat2(
-                    self._top,
-                    path.strip("/") or ".",
-                    os.O_RDONLY | os.O_DIRECTORY,
-                    resolve=_BENEATH,
-                )
+                fd = _descend(self._top, path.strip("/") or ".")
             except OSError as error:
                 if error.errno not in (errno.ENOENT, errno.ENOTDIR, errno.ELOOP):
                     raise
                 continue  # a later entry has put something else in its place
             try:
-                os.fchown(fd, member.uid, member.gid)
-                os.fchmod(fd, member.mode & 0o7777)
-                _set_attributes(member, fd)
-                os.utime(fd, ns=_times(member))
+                dress_open(member, fd)
             finally:
                 os.close(fd)
 
 
+# %% Names
 _BENEATH = Resolve.BENEATH | Resolve.NO_SYMLINKS | Resolve.NO_MAGICLINKS
 
 
-# %% Names
+def _descend(directory: int, path: str) -> int:
+    """Open a directory below ``directory``, by a way that follows no link."""
+    return openat2(directory, path, os.O_RDONLY | os.O_DIRECTORY, resolve=_BENEATH)
+
+
 def split_name(name: str) -> tuple[str, str]:
     """Parent and last part of an entry's name. Raises for a name that climbs out."""
     parts = [part for part in name.split("/") if part not in ("", ".")]
@@ -320,65 +322,7 @@ def split_name(name: str) -> tuple[str, str]:
     return ("/".join(parts[:-1]), parts[-1]) if parts else ("", "")
 
 
-def _hidden(entry: str, name: str) -> str:
-    """What a whiteout hides. It is a name like any other: ``.wh...`` means ``..``."""
-    hidden = name[len(WHITEOUT) :]
-    if hidden in ("", ".", ".."):
-        raise HostileArchive(f"whiteout {entry!r} leads out of its directory")
-    return hidden
-
-
-# %% Nodes, owners, times, attributes
-def _make_node(member: tarfile.TarInfo, directory: int, name: str) -> None:
-    if member.isfifo():
-        os.mkfifo(name, 0o600, dir_fd=directory)
-        return
-    numbers = (member.devmajor, member.devminor)
-    if member.isblk() or numbers not in DEVICES:
-        raise HostileArchive(f"entry {member.name!r} is the device {numbers[0]}:{numbers[1]}")
-    os.mknod(name, stat.S_IFCHR | 0o600, os.makedev(*numbers), dir_fd=directory)
-
-
-def _dress(member: tarfile.TarInfo, directory: int, name: str) -> None:
-    """Owner, then mode (chown takes setuid away), then time."""
-    os.chown(name, member.uid, member.gid, dir_fd=directory, follow_symlinks=False)
-    if not member.issym():
-        os.chmod(name, member.mode & 0o7777, dir_fd=directory)
-    os.utime(name, ns=_times(member), dir_fd=directory, follow_symlinks=False)
-
-
-def _times(member: tarfile.TarInfo) -> tuple[int, int]:
-    moment = int(member.mtime * 10**9) if isinstance(member.mtime, float) else member.mtime * 10**9
-    return moment, moment
-
-
-def _check_attributes(member: tarfile.TarInfo) -> None:
-    """``trusted.`` attributes are how overlayfs takes notes; an archive must not forge them."""
-    for key in member.pax_headers:
-        if key.startswith(f"{XATTR}trusted."):
-            raise HostileArchive(f"entry {member.name!r} has the attribute {key[len(XATTR) :]}")
-
-
-def _set_attributes(member: tarfile.TarInfo, fd: int) -> None:
-    for key, value in member.pax_headers.items():
-        if not key.startswith(XATTR):
-            continue
-        name = key[len(XATTR) :]
-        with suppress(OSError):  # the file system here may not have that kind
-            os.setxattr(fd, name, value.encode("utf-8", "surrogateescape"))
-
-
 # %% Making room
-def _make_directory(directory: int, name: str) -> None:
-    """A directory that is there already stays, with what is in it; anything else makes room."""
-    try:
-        os.mkdir(name, 0o700, dir_fd=directory)
-    except FileExistsError:
-        if not _is_directory(directory, name):
-            remove_entry(directory, name)
-            os.mkdir(name, 0o700, dir_fd=directory)
-
-
 def _is_directory(directory: int, name: str) -> bool:
     with suppress(FileNotFoundError):
         return stat.S_ISDIR(os.stat(name, dir_fd=directory, follow_symlinks=False).st_mode)

@@ -20,21 +20,19 @@ its own ``trusted.overlay`` attributes along.
 
 import os
 import stat
-import tarfile
 import tempfile
-from collections.abc import Container, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from pathlib import Path
 from threading import Thread
-from typing import BinaryIO
 
 from minidock import steps
 from minidock.linux import syscalls
 from minidock.linux.syscalls import Clone
 from minidock.unionfs import Change, Driver
-from minidock.unionfs.archive import OPAQUE, Whiteouts
+from minidock.unionfs.archive import WHITEOUT, Whiteouts
 from minidock.unionfs.mapped import act_as_owner, bind_mapped, mapped
-from minidock.unionfs.pack import pack, walk, whiteout
+from minidock.unionfs.pack import order, walk
 
 OPAQUE_ATTRIBUTE = "trusted.overlay.opaque"
 
@@ -44,7 +42,7 @@ class OverlayWhiteouts(Whiteouts):
     """A deletion is a device 0:0, an opaque directory has an attribute."""
 
     def remove(self, directory: int, name: str) -> None:
-        """Put the whiteout where the name was, unless this layer has something of that name."""
+        """Put the whiteout where the name was; it may be there already."""
         with suppress(FileExistsError):
             os.mknod(name, stat.S_IFCHR, os.makedev(0, 0), dir_fd=directory)
 
@@ -72,10 +70,11 @@ class OverlayDriver(Driver):
     name = "overlay"
     whiteouts = OverlayWhiteouts
 
-    @staticmethod
-    def works(root: Path) -> bool:
+    alone = True
+
+    @classmethod
+    def lacks(cls, root: Path) -> str:
         """Try it: the kernel may lack it, and some file systems cannot be its upper layer."""
-        root.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(dir=root) as name:
             top = Path(name)
             for part in ("lower", "upper", "work", "merged"):
@@ -83,10 +82,13 @@ class OverlayDriver(Driver):
             options = f"lowerdir={top}/lower,upperdir={top}/upper,workdir={top}/work"
             try:
                 syscalls.mount("overlay", top / "merged", "overlay", 0, options)
-            except OSError:
-                return False
+            except OSError as error:
+                return f"the kernel has no overlayfs for {root}: {os.strerror(error.errno or 0)}"
             syscalls.umount(top / "merged")
-            return True
+            return ""
+
+    def _open(self) -> None:
+        self._hides: dict[str, bool] = {}  # layers never change, so each is asked once
 
     def _prepare(self, new: Path, parent: str | None) -> None:
         new.mkdir(0o755)
@@ -98,7 +100,7 @@ class OverlayDriver(Driver):
         upper, work = container_dir / "upper", container_dir / "work"
         for path in (target, upper, work):
             path.mkdir(mode=0o755, exist_ok=True)
-        lower = ":".join(self.directory(chain) for chain in reversed(chains))
+        lower = ":".join(self.directory(chain) for chain in reversed(self._showing(chains)))
         with (
             mapped(self.root, container_dir, userns) as (layers, own),
             steps.step(
@@ -142,55 +144,72 @@ class OverlayDriver(Driver):
         for path, status in walk(upper):
             name = str(path.relative_to(upper))
             below = self._is_below(chains, name)
-            if is_whiteout(status):
+            if is_whiteout(status) or path.name.startswith(WHITEOUT):
                 if below:
                     found.append(Change("D", f"/{name}"))
-            else:
-                found.append(Change("C" if below else "A", f"/{name}"))
-        return found
+                continue
+            found.append(Change("C" if below else "A", f"/{name}"))
+            if below and stat.S_ISDIR(status.st_mode) and is_opaque(path):
+                hidden = self._children(chains, name) - set(os.listdir(path))
+                found += [Change("D", f"/{name}/{child}") for child in hidden]
+        return sorted(found, key=lambda change: order(change.path))
 
     def _is_below(self, chains: Sequence[str], name: str) -> bool:
         """Whether the layers, taken together, have ``name``."""
-        for chain in reversed(chains):
-            layer = self.root / self.directory(chain)
-            verdict = _look(layer, name)
-            if verdict is not None:
-                return verdict
-        return False
+        verdicts = (_look(layer, name) for layer in self._down(chains))
+        return next((verdict for verdict in verdicts if verdict is not None), False)
 
-    # %% Packing
-    def pack(
-        self,
-        chains: Sequence[str],
-        container_dir: Path,
-        out: BinaryIO,
-        without: Container[str] = (),
-    ) -> None:
-        """The upper directory, with OCI's whiteouts instead of the kernel's."""
-        pack(container_dir / "upper", out, _convert, without)
+    def _down(self, chains: Sequence[str]) -> Iterator[Path]:
+        return (self.root / self.directory(chain) for chain in reversed(self._showing(chains)))
+
+    def _showing(self, chains: Sequence[str]) -> Sequence[str]:
+        """Without those below a layer that hides all; overlayfs looks for the mark only in directories."""
+        for place in range(len(chains) - 1, 0, -1):
+            chain = chains[place]
+            if chain not in self._hides:
+                self._hides[chain] = is_opaque(self.root / self.directory(chain))
+            if self._hides[chain]:
+                return chains[place:]
+        return chains
+
+    # %% What an opaque directory hides
+    def _children(self, chains: Sequence[str], name: str) -> set[str]:
+        """What the layers, taken together, have in the directory ``name``."""
+        found: set[str] = set()
+        gone: set[str] = set()
+        for layer in self._down(chains):
+            verdict = _look(layer, name)
+            if verdict is None:
+                continue
+            if not verdict or not stat.S_ISDIR((layer / name).lstat().st_mode):
+                break
+            for entry in os.scandir(layer / name):
+                deleted = is_whiteout(entry.stat(follow_symlinks=False))
+                if entry.name not in gone | found:
+                    (gone if deleted else found).add(entry.name)
+            if any(is_opaque(place) for place in _way(layer, name)):
+                break
+        return found
+
+
+def _way(layer: Path, name: str) -> list[Path]:
+    """Each directory on the way to ``name``, and itself."""
+    parts = name.split("/")
+    return [layer.joinpath(*parts[: length + 1]) for length in range(len(parts))]
 
 
 def _look(layer: Path, name: str) -> bool | None:
     """Whether ``name`` is in this layer; None if the layers below must be asked."""
-    current, opaque = layer, False
-    for part in name.split("/"):
-        current = current / part
+    opaque = False
+    way = _way(layer, name)
+    for place in way:
         try:
-            status = current.lstat()
-        except (FileNotFoundError, NotADirectoryError):
+            status = place.lstat()
+        except FileNotFoundError:
             return False if opaque else None
         if is_whiteout(status):
             return False
-        opaque = opaque or is_opaque(current)
+        if place != way[-1] and not stat.S_ISDIR(status.st_mode):
+            return False  # a file, or a link that leads elsewhere: nothing is below it
+        opaque = opaque or is_opaque(place)
     return True
-
-
-def _convert(
-    member: tarfile.TarInfo, status: os.stat_result, path: Path
-) -> Iterator[tarfile.TarInfo]:
-    if is_whiteout(status):
-        yield whiteout(member.name)
-        return
-    yield member
-    if member.isdir() and is_opaque(path):
-        yield tarfile.TarInfo(f"{member.name}/{OPAQUE}")

@@ -2,7 +2,7 @@
 
 What a layer takes away has no file; what says so lies in the tree in the
 driver's own way (overlayfs: a device 0:0), and becomes a whiteout here. So
-the driver says for each thing as which entries it goes in.
+the driver says what goes in, and what is gone.
 
 The traps. *Equal trees must give equal archives*, or a digest says nothing:
 names come in the order of their bytes, the time is that of the last change
@@ -28,7 +28,8 @@ from pathlib import Path
 from typing import IO, BinaryIO, cast
 
 from minidock.linux.syscalls import Resolve, openat2
-from minidock.unionfs.archive import WHITEOUT, XATTR
+from minidock.unionfs.archive import WHITEOUT
+from minidock.unionfs.dress import DRIVERS_OWN, XATTR
 
 # %% From tree to tar
 Convert = Callable[[tarfile.TarInfo, os.stat_result, Path], Iterable[tarfile.TarInfo]]
@@ -46,11 +47,14 @@ def pack(
     out: BinaryIO,
     convert: Convert = as_it_is,
     without: Container[str] = (),
+    gone: Iterable[str] = (),
 ) -> None:
     """Write the tree below ``root`` as a tar; ``convert`` says as which entries each thing goes in.
 
-    ``without``: paths (they begin with a slash) that are left out.
+    ``without``: paths (they begin with a slash) that are left out. ``gone``: names that the layers
+    below have and this one takes away; each becomes a whiteout, where its name would stand.
     """
+    missing = sorted((name for name in gone if f"/{name}" not in without), key=order, reverse=True)
     links: dict[tuple[int, int], str] = {}
     top = os.open(root, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
     # By its descriptor a tree can be walked even when it is unmounted meanwhile, as the root of a
@@ -60,11 +64,20 @@ def pack(
         with tarfile.open(fileobj=out, mode="w|", format=tarfile.PAX_FORMAT) as target:
             for path, _ in walk(root):
                 name = str(path.relative_to(root))
+                while missing and order(missing[-1]) < order(name):
+                    target.addfile(whiteout(missing.pop()))
                 if f"/{name}" not in without:
                     with suppress(FileNotFoundError, NotADirectoryError):  # gone in the meantime
                         _add(target, top, name, path, links, convert)
+            for name in reversed(missing):
+                target.addfile(whiteout(name))
     finally:
         os.close(top)
+
+
+def order(name: str) -> list[bytes]:
+    """What names are sorted by, so that a directory is followed by what is in it."""
+    return os.fsencode(name).split(b"/")
 
 
 def walk(root: Path) -> Iterator[tuple[Path, os.stat_result]]:
@@ -144,11 +157,11 @@ def _member(fd: int, name: str, status: os.stat_result) -> tarfile.TarInfo:
 
 
 def _attributes(place: str) -> dict[str, str]:
-    """Extended attributes, file capabilities among them; ``trusted`` ones are the driver's own."""
+    """Extended attributes, file capabilities among them, but for those that are a driver's notes."""
     return {
         XATTR + name: os.getxattr(place, name).decode("utf-8", "surrogateescape")
         for name in sorted(os.listxattr(place))
-        if not name.startswith("trusted.")
+        if not name.startswith(DRIVERS_OWN)
     }
 
 

@@ -9,8 +9,8 @@
     what a machine costs beside a container, as a table for the book
 
 The exit status says whose fault it is: 1 is ours (a test failed, a test ran
-nowhere, the machine does not come up); 3 is this computer's (no packages to be
-had, no room), and then the last line says what is missing.
+nowhere, the machine does not come up); 3 is this computer's (no room on its
+disk or in its memory), and then the last line says what is missing.
 
 **Interface:** :func:`main`.
 """
@@ -127,8 +127,13 @@ def _outside(ssh: Ssh, path: Path) -> bool:
     say("tests of the machine, from outside")
     words = ["-m", "pytest", "tests/vm", f"--junitxml={suite.REPORTS}/vm-outside.xml"]
     environment = {**os.environ, "MINIDOCK_VM_SSH": str(ssh.config), "MINIDOCK_VM_BOX": str(path)}
-    done = subprocess.run([sys.executable, *words], cwd=TREE, env=environment, check=False)
-    return done.returncode == 0
+    process = subprocess.Popen([sys.executable, *words], cwd=TREE, env=environment)
+    try:
+        return process.wait() == 0
+    except BaseException:
+        process.send_signal(signal.SIGINT)  # pytest unwinds, and a machine that it has made goes
+        process.wait(60)
+        raise
 
 
 def costs(arguments: argparse.Namespace) -> int:

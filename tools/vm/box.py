@@ -55,7 +55,12 @@ def build(out: Path) -> None:
         work = Path(name)
         tree = work / "root"
         say(f"mmdebstrap: {len(recipe.packages())} packages and what they need")
-        _debian(tree)
+        try:
+            _debian(tree)
+        except Failed as error:  # a mirror may have been changing just then
+            say(f"{error}\nOnce more:")
+            shutil.rmtree(tree, ignore_errors=True)
+            _debian(tree)
         say("files of the machine")
         _configure(tree)
         say("Python packages, and ./setup in the new system")

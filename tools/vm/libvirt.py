@@ -112,8 +112,9 @@ def _alive(name: str) -> bool:
 
 
 def _end(started: list[str]) -> None:
-    """Networks first: nobody else would take them down."""
+    """Networks first: nobody else would take them down. In a libvirtd of ours all machines are ours."""
     if "libvirtd" in started:
+        sweep("minidock-")
         for name in virsh("net-list", "--name").split():
             virsh("net-destroy", name)
     for name in reversed(started):

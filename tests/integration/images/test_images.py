@@ -26,7 +26,7 @@ from minidock.images import load as loader
 from minidock.images.image import summary
 from minidock.paths import Paths
 from minidock.spec.image import Descriptor
-from minidock.unionfs import choose
+from minidock.unionfs.choice import choose
 
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="needs root")
 

@@ -26,7 +26,7 @@ from minidock.images.image import Image
 from minidock.images.quota import QuotaExceeded
 from minidock.paths import Paths
 from minidock.spec.image import digest_of
-from minidock.unionfs import choose
+from minidock.unionfs.choice import choose
 from minidock.unionfs.pack import pack
 from tests.integration.images.test_images import Socket, on_disk, saved, tar
 

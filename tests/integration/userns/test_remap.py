@@ -2,11 +2,14 @@
 
 import contextlib
 import http.client
+import io
 import os
 import secrets
 import subprocess
 import sys
+import tarfile
 import tempfile
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -183,3 +186,29 @@ def test_nothing_is_left(remapped: Remapped) -> None:
     remapped.remove_everything()
     assert list((remapped.directory / "run" / "userns").iterdir()) == []
     assert str(remapped.directory) not in Path("/proc/self/mountinfo").read_text()
+
+
+# %% Versions
+def test_commits_and_exports_have_the_owners_of_the_inside(remapped: Remapped) -> None:
+    script = "echo 1 >/mine; echo 2 >/theirs; chown 7:8 /theirs; sleep 1000"
+    name = remapped.ok("run", "-d", "busybox", "sh", "-c", script).strip()
+    for _ in range(100):
+        if "/theirs" in remapped.ok("diff", name):
+            break
+    time.sleep(0.2)
+    running = owners(remapped, name)
+    remapped.ok("commit", name, "owned:1")
+    remapped.ok("kill", name)
+    assert running == owners(remapped, name) == {"mine": (0, 0), "theirs": (7, 8), "bin": (0, 0)}
+    shown = remapped.ok("run", "--rm", "owned:1", "stat", "-c", "%u:%g", "/mine", "/theirs")
+    assert shown.split() == ["0:0", "7:8"]
+    remapped.ok("rm", name)
+    remapped.ok("rmi", "owned:1")
+
+
+def owners(daemon: Daemon, container: str) -> dict[str, tuple[int, int]]:
+    words = ["docker", "-H", daemon.host, "export", container]
+    data = subprocess.run(words, check=True, capture_output=True).stdout
+    with tarfile.open(fileobj=io.BytesIO(data)) as archive:
+        members = {one.name: one for one in archive}
+    return {name: (members[name].uid, members[name].gid) for name in ("mine", "theirs", "bin")}

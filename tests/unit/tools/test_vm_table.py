@@ -113,14 +113,10 @@ def test_smoke_without_a_report(tmp_path: Path) -> None:
     assert suite.smoke_names(tmp_path / "none.xml") == suite.ALWAYS
 
 
-def test_the_rest_is_what_the_smoke_part_leaves(report: Path) -> None:
-    cases = [
-        case("test_x", "no v2"),
-        case("test_y"),
-        case("t", file="tests/integration/test_cgroups.py"),
-    ]
-    report.write_text(HEAD.format(cases="".join(cases)))
-    assert suite.rest_names(suite.smoke_names(report), report) == ["tests/a/test_b.py::test_y"]
+def test_the_rest_is_what_the_smoke_part_leaves() -> None:
+    rest = suite.rest(suite.Part("smoke", ["tests/a", "tests/b.py::c"], 1), 90.5)
+    assert rest.names == ["tests", "--deselect=tests/a", "--deselect=tests/b.py::c"]
+    assert (rest.seconds, rest.may_stop, rest.report) == (90, True, suite.REST)
 
 
 def test_what_is_always_run_exists() -> None:
