@@ -180,7 +180,11 @@ def _run_hooks(spec: Spec, state: dict[str, Any]) -> None:
 # %% The first process
 def _make_first(spec: Spec, wishes: Wishes, child: Callable[[], NoReturn]) -> int:
     """Clone it: directly, or by a helper that first goes where it is to be born."""
-    if not namespaces.needs_helper(spec.linux.namespaces):
+    wanted = spec.linux.namespaces
+    if wishes.sibling and namespaces.harmless(wanted):
+        namespaces.join(wanted)  # the caller is a process for just this: no need to come home
+        return _clone(spec, Clone.PARENT, child)
+    if not namespaces.needs_helper(wanted):
         return _clone(spec, Clone.PARENT if wishes.sibling else Clone(0), child)
     reports, channel = pair()  # of its own: the child holds the other one, and would hide its death
 
