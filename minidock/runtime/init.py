@@ -72,7 +72,8 @@ def main(work: Work, channel: Channel) -> NoReturn:
     """Build the container from within, wait for the word to start, and execute the program."""
     try:
         with steps.adopt(work.trace, lambda record: channel.send({"step": record}), "init"):
-            _await(channel, "placed")
+            if namespaces.has_new(work.spec.linux.namespaces, "user"):
+                _await(channel, "mapped")
             filtered = _filter(
                 work,
                 lambda message, fds: channel.send(message, fds),  # the channel of that moment
@@ -137,9 +138,6 @@ def _build(work: Work, channel: Channel) -> None:
     os.setsid()
     if work.wishes.keyring:
         process.leave_keyring(work.container_id)
-    if namespaces.has_new(wanted, "cgroup"):
-        with steps.step("unshare the cgroup namespace", call="unshare(2)", chapter="namespaces"):
-            syscalls.unshare(Clone.NEWCGROUP)
     if namespaces.has_new(wanted, "network"):
         namespaces.bring_loopback_up()
     _furnish(work, channel)
@@ -172,10 +170,12 @@ def _furnish(work: Work, channel: Channel) -> None:
         rootfs.separate(work.root, spec.linux.rootfs_propagation)
     directory = os.open(work.root, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
-        given = mounts.Given(work.in_user_namespace, work.trees, work.cgroups)
+        place = Place(work, channel)
+        given = mounts.Given(work.in_user_namespace, work.trees, work.cgroups, place.settle)
         mounts.mount_all(directory, spec.mounts, given)
         if not _brings_its_own_dev(spec):
             devices.make_devices(directory, spec.linux.devices, work.in_user_namespace)
+        place.settle()
         _tell_hooks(work, channel)
         process.seal()
         if not private:
@@ -187,6 +187,27 @@ def _furnish(work: Work, channel: Channel) -> None:
             rootfs.move_root(directory)
     finally:
         os.close(directory)
+
+
+class Place:
+    """Our place among the cgroups: waited for when it is needed, as the kernel takes its time."""
+
+    def __init__(self, work: Work, channel: Channel) -> None:
+        self._wanted = work.spec.linux.namespaces
+        self._channel = channel
+        self._settled = False
+
+    def settle(self) -> None:
+        """Be in our cgroup, and in a namespace that has it for its root."""
+        if self._settled:
+            return
+        self._settled = True
+        _await(self._channel, "placed")
+        if namespaces.has_new(self._wanted, "cgroup"):
+            with steps.step(
+                "unshare the cgroup namespace", call="unshare(2)", chapter="namespaces"
+            ):
+                syscalls.unshare(Clone.NEWCGROUP)
 
 
 def _brings_its_own_dev(spec: Spec) -> bool:
