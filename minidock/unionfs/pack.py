@@ -19,6 +19,7 @@ opened below the tree's root by openat2(2), which follows no link.
 **See:** tar(5); openat2(2); OCI image specification, layer.md, "Change Types".
 """
 
+import errno
 import os
 import stat
 import tarfile
@@ -107,7 +108,12 @@ def _add(
     convert: Convert,
 ) -> None:
     flags = os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC
-    fd = openat2(top, name, flags, resolve=STAY)
+    try:
+        fd = openat2(top, name, flags, resolve=STAY)
+    except OSError as error:
+        if error.errno == errno.ELOOP:  # a directory above has become a link in the meantime
+            return
+        raise
     try:
         status = os.fstat(fd)
         if stat.S_ISSOCK(status.st_mode):
