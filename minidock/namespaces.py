@@ -103,6 +103,13 @@ def needs_helper(namespaces: Iterable[Namespace]) -> bool:
     return any(entry.path or entry.type == "time" for entry in namespaces)
 
 
+def harmless(namespaces: Iterable[Namespace]) -> bool:
+    """Whether those that exist can be joined by who still has files to write and children to have."""
+    kinds = {entry.type for entry in namespaces if entry.path}
+    makes_time = any(entry.type == "time" for entry in namespaces)
+    return kinds <= {"network", "ipc", "uts", "cgroup"} and not makes_time
+
+
 # %% Existing namespaces: joining them
 def join(namespaces: Sequence[Namespace]) -> None:
     """Move this process into the namespaces that have a path; there is no way back.

@@ -262,14 +262,17 @@ def _limit_memory(directory: str, memory: Memory) -> None:
 
 # %% Disks
 def limit_disks(directory: str, limits: BlockIO) -> None:
-    """Weights are kept by the scheduler BFQ, under its own name or the old one; rates by the kernel."""
+    """Weights are kept by the scheduler BFQ, under its own name or the old one; rates by the kernel.
+
+    A weight of 0 is how dockerd says that none was asked for.
+    """
     for name, weight in (("weight", limits.weight), ("leaf_weight", limits.leaf_weight)):
-        if weight is not None:
+        if weight:
             write_known(_weight_file(directory, name), str(weight))
     for device in limits.weight_device:
         at = f"{device.major}:{device.minor}"
         for name, weight in (("weight", device.weight), ("leaf_weight", device.leaf_weight)):
-            if weight is not None:
+            if weight:
                 _weigh_device(_weight_file(directory, f"{name}_device"), at, weight)
     rates = (
         ("read_bps", limits.throttle_read_bps_device),

@@ -5,7 +5,7 @@
 
 from pathlib import Path
 
-from minidock.cli.flags import Flag, UsageError, Values, parse, usage
+from minidock.cli.flags import Flag, UsageError, Values, need, parse, usage
 from minidock.errors import NotFound
 
 FILES = ("htpasswd", "access", "tls-cert", "tls-key")
@@ -56,8 +56,7 @@ def run(arguments: list[str]) -> int:
         print(SERVE if command == "serve" else COLLECT)
         return 0
     values, more = parse(rest, FLAGS[command])
-    if more:
-        raise UsageError(f"'minidock registry {command}' accepts no arguments")
+    need(more, f"registry {command}", 0, 0)
     return _serve(values) if command == "serve" else _collect(values)
 
 

@@ -140,9 +140,10 @@ def _standard_mounts(container: Container) -> list[oci.Mount]:
             ("nosuid", "noexec", "newinstance", "ptmxmode=0666", "mode=0620", "gid=5"),
         ),
         oci.Mount("/sys", "sysfs", "sysfs", (*safe, *readonly)),
-        oci.Mount("/sys/fs/cgroup", "cgroup", "cgroup", (*safe, *readonly)),
     ]
-    return [*mounts, *_ipc_mounts(container, (*safe, "mode=1777", f"size={host['ShmSize']}"))]
+    mounts += _ipc_mounts(container, (*safe, "mode=1777", f"size={host['ShmSize']}"))
+    # Last, as it has to wait until the process is in its cgroup.
+    return [*mounts, oci.Mount("/sys/fs/cgroup", "cgroup", "cgroup", (*safe, *readonly))]
 
 
 def _ipc_mounts(container: Container, options: tuple[str, ...]) -> list[oci.Mount]:

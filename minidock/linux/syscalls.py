@@ -72,8 +72,11 @@ _COMMON = {  # calls newer than 2019 have the same number everywhere
 }
 
 
+_MACHINE = os.uname().machine  # once: a personality that is set later changes the kernel's answer
+
+
 def _number(name: str) -> int:
-    machine = os.uname().machine
+    machine = _MACHINE
     numbers = _NUMBERS.get(machine)
     if numbers is None:
         raise OSError(

@@ -22,7 +22,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from typing import Any, NoReturn
 
-from minidock import cgroups, namespaces, seccomp, steps
+from minidock import cgroups, namespaces, steps
 from minidock.errors import Unavailable
 from minidock.linux import syscalls
 from minidock.linux.syscalls import Clone
@@ -110,8 +110,7 @@ def create(spec: Spec, bundle: str, container_id: str, wishes: Wishes) -> Contai
     for tree in trees.values():
         os.close(tree)
     wishes.born(pid)
-    _place(pid, spec, cgroup)
-    ours.send({"placed": True})
+    _place(pid, spec, cgroup, ours)
     console = converse(ours, "ready", lambda: _run_hooks(spec, {**wishes.state, "pid": pid}))
     return Container(pid, cgroup, console, ours)
 
@@ -145,8 +144,21 @@ def _open_trees(spec: Spec) -> dict[int, int]:
     return trees.open_all(spec)
 
 
-def _place(pid: int, spec: Spec, cgroup: cgroups.Cgroup) -> None:
-    """What the child cannot do for itself: enter its cgroup, and say who is who in it."""
+def _place(pid: int, spec: Spec, cgroup: cgroups.Cgroup, child: Channel) -> None:
+    """What the child cannot do for itself: say who is who in it, and put it into its cgroup.
+
+    The second takes long, for the kernel waits until no processor is in the
+    middle of a fork; meanwhile the child goes on with what does not need it.
+    Should it have failed by then (ESRCH, EPIPE), the channel has its reason.
+    """
+    with suppress(ProcessLookupError, BrokenPipeError, ConnectionResetError):
+        _map_and_place(pid, spec, cgroup, child)
+
+
+def _map_and_place(pid: int, spec: Spec, cgroup: cgroups.Cgroup, child: Channel) -> None:
+    if namespaces.has_new(spec.linux.namespaces, "user"):
+        namespaces.write_id_maps(pid, spec.linux.uid_mappings, spec.linux.gid_mappings)
+        child.send({"mapped": True})
     with steps.step(
         "put the process in its cgroup",
         call="write(2) cgroup.procs",
@@ -154,8 +166,7 @@ def _place(pid: int, spec: Spec, cgroup: cgroups.Cgroup) -> None:
         pid=pid,
     ):
         cgroup.add(pid)
-    if namespaces.has_new(spec.linux.namespaces, "user"):
-        namespaces.write_id_maps(pid, spec.linux.uid_mappings, spec.linux.gid_mappings)
+    child.send({"placed": True})
 
 
 def _run_hooks(spec: Spec, state: dict[str, Any]) -> None:
@@ -169,7 +180,11 @@ def _run_hooks(spec: Spec, state: dict[str, Any]) -> None:
 # %% The first process
 def _make_first(spec: Spec, wishes: Wishes, child: Callable[[], NoReturn]) -> int:
     """Clone it: directly, or by a helper that first goes where it is to be born."""
-    if not namespaces.needs_helper(spec.linux.namespaces):
+    wanted = spec.linux.namespaces
+    if wishes.sibling and namespaces.harmless(wanted):
+        namespaces.join(wanted)  # the caller is a process for just this: no need to come home
+        return _clone(spec, Clone.PARENT, child)
+    if not namespaces.needs_helper(wanted):
         return _clone(spec, Clone.PARENT if wishes.sibling else Clone(0), child)
     reports, channel = pair()  # of its own: the child holds the other one, and would hide its death
 
@@ -261,6 +276,8 @@ def converse(
         elif "console" in message:
             (console,) = fds
         elif "seccomp" in message:
+            from minidock import seccomp
+
             seccomp.forward(message["seccomp"], fds[0], pid)
         elif "error" in message:
             raise rebuild(message)

@@ -20,9 +20,9 @@ import json
 import os
 import signal
 from dataclasses import dataclass
-from typing import Any, NoReturn, Protocol
+from typing import TYPE_CHECKING, Any, NoReturn, Protocol
 
-from minidock import namespaces, seccomp, steps, terminal
+from minidock import namespaces, steps, terminal
 from minidock.errors import InvalidParameter, Unavailable
 from minidock.linux import syscalls
 from minidock.linux.syscalls import Clone, prctl
@@ -32,6 +32,9 @@ from minidock.runtime.sync import Channel, describe, pair, rebuild
 from minidock.spec.codec import decode
 from minidock.spec.runtime import Process
 from minidock.spec.seccomp import Seccomp
+
+if TYPE_CHECKING:
+    from minidock.seccomp import Filter
 
 PR_SET_DUMPABLE = 4
 
@@ -87,6 +90,8 @@ def _listen(channel: Channel) -> tuple[int, int | None]:
             failure = rebuild(message)
     if asks is not None:
         try:
+            from minidock import seccomp
+
             seccomp.forward(*asks, pid)
         except Unavailable as error:
             failure = error
@@ -139,10 +144,12 @@ def _enter_and_clone(order: Order, channel: Channel, trace: dict[str, Any]) -> N
         os._exit(0)
 
 
-def _filter(asked: dict[str, Any], channel: Channel) -> seccomp.Filter | None:
+def _filter(asked: dict[str, Any], channel: Channel) -> "Filter | None":
     """The container's own filter, which the paper has beside the process, with the container's state."""
     if "seccomp" not in asked:
         return None
+    from minidock import seccomp
+
     rules = decode(Seccomp, asked["seccomp"])
     return seccomp.prepare(rules, channel.send, asked.get("state", {}))
 
@@ -160,7 +167,7 @@ def processors(text: str) -> set[int]:
 
 # %% The child: becomes the program
 def _become_program(
-    spec: Process, filtered: seccomp.Filter | None, order: Order, channel: Channel
+    spec: Process, filtered: "Filter | None", order: Order, channel: Channel
 ) -> NoReturn:
     try:
         os.setsid()

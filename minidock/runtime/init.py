@@ -24,7 +24,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NoReturn
 
-from minidock import namespaces, rootfs, seccomp, steps, terminal
+from minidock import namespaces, rootfs, steps, terminal
 from minidock.errors import InvalidParameter
 from minidock.linux import procfs, syscalls
 from minidock.linux.mountapi import move_mount, open_tree
@@ -36,6 +36,7 @@ from minidock.spec.runtime import Hook, Process, Spec
 
 if TYPE_CHECKING:
     from minidock.runtime.container import Wishes
+    from minidock.seccomp import Filter, Send
 
 PR_SET_DUMPABLE = 4
 
@@ -71,13 +72,13 @@ def main(work: Work, channel: Channel) -> NoReturn:
     """Build the container from within, wait for the word to start, and execute the program."""
     try:
         with steps.adopt(work.trace, lambda record: channel.send({"step": record}), "init"):
-            _await(channel, "placed")
-            _build(work, channel)
-            filtered = seccomp.prepare(
-                work.spec.linux.seccomp,
+            if namespaces.has_new(work.spec.linux.namespaces, "user"):
+                _await(channel, "mapped")
+            filtered = _filter(
+                work,
                 lambda message, fds: channel.send(message, fds),  # the channel of that moment
-                work.wishes.state,
             )
+            _build(work, channel)
             program = process.prepare(work.process, filtered)
             channel.send({"ready": True})
             if work.wishes.listener is None:
@@ -91,6 +92,15 @@ def main(work: Work, channel: Channel) -> NoReturn:
         channel.send(describe(error))
     finally:
         os._exit(1)
+
+
+def _filter(work: Work, send: "Send") -> "Filter | None":
+    """The filter for system calls, made while the library that knows their numbers is the host's."""
+    if work.spec.linux.seccomp is None:
+        return None
+    from minidock import seccomp
+
+    return seccomp.prepare(work.spec.linux.seccomp, send, work.wishes.state)
 
 
 def _await(channel: Channel, word: str) -> None:
@@ -128,9 +138,6 @@ def _build(work: Work, channel: Channel) -> None:
     os.setsid()
     if work.wishes.keyring:
         process.leave_keyring(work.container_id)
-    if namespaces.has_new(wanted, "cgroup"):
-        with steps.step("unshare the cgroup namespace", call="unshare(2)", chapter="namespaces"):
-            syscalls.unshare(Clone.NEWCGROUP)
     if namespaces.has_new(wanted, "network"):
         namespaces.bring_loopback_up()
     _furnish(work, channel)
@@ -163,10 +170,12 @@ def _furnish(work: Work, channel: Channel) -> None:
         rootfs.separate(work.root, spec.linux.rootfs_propagation)
     directory = os.open(work.root, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
-        given = mounts.Given(work.in_user_namespace, work.trees, work.cgroups)
+        place = Place(work, channel)
+        given = mounts.Given(work.in_user_namespace, work.trees, work.cgroups, place.settle)
         mounts.mount_all(directory, spec.mounts, given)
         if not _brings_its_own_dev(spec):
             devices.make_devices(directory, spec.linux.devices, work.in_user_namespace)
+        place.settle()
         _tell_hooks(work, channel)
         process.seal()
         if not private:
@@ -178,6 +187,27 @@ def _furnish(work: Work, channel: Channel) -> None:
             rootfs.move_root(directory)
     finally:
         os.close(directory)
+
+
+class Place:
+    """Our place among the cgroups: waited for when it is needed, as the kernel takes its time."""
+
+    def __init__(self, work: Work, channel: Channel) -> None:
+        self._wanted = work.spec.linux.namespaces
+        self._channel = channel
+        self._settled = False
+
+    def settle(self) -> None:
+        """Be in our cgroup, and in a namespace that has it for its root."""
+        if self._settled:
+            return
+        self._settled = True
+        _await(self._channel, "placed")
+        if namespaces.has_new(self._wanted, "cgroup"):
+            with steps.step(
+                "unshare the cgroup namespace", call="unshare(2)", chapter="namespaces"
+            ):
+                syscalls.unshare(Clone.NEWCGROUP)
 
 
 def _brings_its_own_dev(spec: Spec) -> bool:

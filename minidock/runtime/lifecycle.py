@@ -63,7 +63,25 @@ def read_bundle(bundle: str) -> tuple[bytes, Spec]:
         document = json.loads(text)
     except ValueError as error:
         raise InvalidParameter(f"config.json is not JSON: {error}") from None
+    if isinstance(document, dict) and isinstance(document.get("linux"), dict):
+        resources = document["linux"].get("resources")
+        if isinstance(resources, dict):
+            document["linux"]["resources"] = without_zeros(resources)
     return text, decode(Spec, document)
+
+
+ZERO_COUNTS = ("swappiness", "idle", "classID")
+
+
+def without_zeros(resources: dict[str, Any]) -> dict[str, Any]:
+    """A limit of 0 is no limit: engines in Go send zeros for what they do not care about."""
+    result: dict[str, Any] = {}
+    for name, value in resources.items():
+        found = without_zeros(value) if isinstance(value, dict) else value
+        empty = found in (None, "", {}, []) or (found == 0 and found is not False)
+        if not empty or name in ZERO_COUNTS:
+            result[name] = found
+    return result
 
 
 # %% create

@@ -25,13 +25,16 @@ import signal
 import stat
 import sys
 from contextlib import suppress
-from typing import NoReturn
+from typing import TYPE_CHECKING, NoReturn
 
-from minidock import capabilities, seccomp, steps, terminal
+from minidock import capabilities, steps, terminal
 from minidock.errors import CommandNotExecutable, CommandNotFound, InvalidParameter
 from minidock.linux import procfs
 from minidock.linux.syscalls import execute_filtered, prctl, raw
 from minidock.spec.runtime import Personality, Process, Rlimit
+
+if TYPE_CHECKING:
+    from minidock.seccomp import Filter
 
 Stdio = tuple[int, int, int]
 
@@ -296,7 +299,7 @@ def run(
     program: str,
     process: Process,
     preserve_fds: int = 0,
-    filtered: seccomp.Filter | None = None,
+    filtered: "Filter | None" = None,
 ) -> NoReturn:
     """execve(2), behind the filter if there is one: from here on this is the container's program.
 
@@ -363,7 +366,7 @@ def path_of(process: Process) -> str:
     return ""
 
 
-def prepare(process: Process, filtered: seccomp.Filter | None = None) -> str:
+def prepare(process: Process, filtered: "Filter | None" = None) -> str:
     """Become what ``process`` says and find its program; returns its path.
 
     Loading a filter needs CAP_SYS_ADMIN or a promise never to gain privileges:

@@ -3,8 +3,7 @@
 What is asked for is laid over what the container was created with, written
 to its cgroup, and kept, so that the next update begins from there.
 
-The traps. Zero means "as it was", not "nothing", as the tools of other
-engines send zeros for what they do not care about. A quota makes sense only
+The traps. Zero means "as it was", not "nothing" (see :func:`without_zeros`). A quota makes sense only
 with its period, so whoever gives one gets the other one as it was. And no
 limit of memory goes with no limit of memory and swap together.
 
@@ -19,6 +18,7 @@ from typing import Any
 
 from minidock import cgroups
 from minidock.errors import Conflict
+from minidock.runtime.lifecycle import without_zeros
 from minidock.runtime.store import CONFIG, Entry, Status
 from minidock.spec.codec import decode
 from minidock.spec.runtime import Resources
@@ -31,7 +31,7 @@ def update(entry: Entry, wanted: Document) -> None:
     """Apply ``wanted``, of the form of ``linux.resources``, to the container."""
     if entry.status() == Status.STOPPED:
         raise Conflict("container not running")
-    asked = _without_zeros(wanted)
+    asked = without_zeros(wanted)
     config = entry.config()
     kept = config.setdefault("linux", {}).setdefault("resources", {})
     _complete(asked, kept)
@@ -43,15 +43,6 @@ def update(entry: Entry, wanted: Document) -> None:
     with open(temporary, "w") as file:
         json.dump(config, file)
     os.replace(temporary, entry.path(CONFIG))
-
-
-def _without_zeros(document: Document) -> Document:
-    result: Document = {}
-    for name, value in document.items():
-        found = _without_zeros(value) if isinstance(value, dict) else value
-        if found not in (None, 0, "", {}, []) or found is False:
-            result[name] = found
-    return result
 
 
 def _complete(asked: Document, kept: Document) -> None:

@@ -21,7 +21,7 @@ seccomp_syscall_resolve_name(3); docs/design/0010-seccomp.md.
 """
 
 import ctypes
-import platform
+import os
 from dataclasses import dataclass
 from functools import cache
 
@@ -69,7 +69,7 @@ FAMILIES = {  # what programs a machine can run: its own first
 
 def native(machine: str = "") -> tuple[str, ...]:
     """The architectures of this ``machine`` (as uname(2) calls it), its own first."""
-    machine = machine or platform.machine()
+    machine = machine or os.uname().machine
     if machine not in FAMILIES:
         known = ", ".join(FAMILIES)
         raise Unavailable(f"seccomp: system calls of {machine} are not known (only {known})")
