@@ -2,6 +2,7 @@
 
 import shutil
 import subprocess
+import time
 from dataclasses import replace
 from pathlib import Path
 
@@ -44,7 +45,12 @@ def fail(kind: str, box: Path, wanted: Settings) -> str:
     before = processes() | directories()
     with pytest.raises(Failed) as failed, machine(kind, box, wanted):
         pass
-    assert not (processes() | directories()) - before
+    for _ in range(100):  # dnsmasq goes a moment after its network
+        left = (processes() | directories()) - before
+        if not left:
+            break
+        time.sleep(0.1)
+    assert not left
     return str(failed.value)
 
 
