@@ -6,7 +6,8 @@ directory: the boxes, its state, the storage pool, the console's log; and
 every name in libvirt begins with the machine's own prefix. So a machine of
 a test never meets a student's.
 
-The trap: ``vagrant destroy`` knows only what ``vagrant up`` has written down,
+The traps. A machine that has nothing to boot is waited for by the provider for
+ten minutes, whatever is asked for. ``vagrant destroy`` knows only what ``vagrant up`` has written down,
 and an ``up`` that fails early has written nothing. What is left is swept
 up by its prefix.
 
@@ -18,7 +19,10 @@ up by its prefix.
 import contextlib
 import os
 import secrets
+import signal
 import subprocess
+import threading
+from collections.abc import Iterator
 from pathlib import Path
 
 import vagrant
@@ -35,7 +39,8 @@ class VagrantMachine:
     """One ``vagrant up``."""
 
     def __init__(self, box: Path, wanted: Settings, directory: Path) -> None:
-        self._box, self._directory = box, directory
+        self._box, self._wanted, self._directory = box, wanted, directory
+        self._late = False
         self.prefix = f"minidock-{secrets.token_hex(3)}"
         self._log = directory / "vagrant.log"
         self._console = directory / "console.log"
@@ -72,16 +77,44 @@ class VagrantMachine:
         self._make_pool()
         try:
             self._vagrant.box_add(BOX, str(self._box))
-            for line in self._vagrant.up(provider="libvirt", provision=False, stream_output=True):
-                self._note(line)
+            with self._patience():
+                for line in self._vagrant.up(
+                    provider="libvirt", provision=False, stream_output=True
+                ):
+                    self._note(line)
             config = self._directory / "ssh_config"
             config.write_text(self._vagrant.ssh_config())
         except subprocess.CalledProcessError as error:
-            raise Failed(f"vagrant {error.cmd[1]} failed:\n{self._last_words()}") from None
+            what = f"vagrant {error.cmd[1]} failed"
+            if self._late:
+                what = f"no answer from the machine after {self._wanted.patience} s: {what}"
+            raise Failed(f"{what}:\n{self._last_words()}") from None
         ssh = Ssh(config)
         if not ssh.wait(30):
             raise Failed(f"vagrant is up, but ssh is not:\n{config.read_text()}")
         return ssh
+
+    @contextlib.contextmanager
+    def _patience(self) -> Iterator[None]:
+        """Interrupt ``vagrant up`` when it is late.
+
+        Its own ``boot_timeout`` begins when the machine has an address. For that the provider waits
+        ten minutes, which cannot be set, though nothing may be running in the machine.
+        """
+        timer = threading.Timer(self._wanted.patience, self._interrupt)
+        timer.start()
+        try:
+            yield
+        finally:
+            timer.cancel()
+
+    def _interrupt(self) -> None:
+        """As Ctrl-C would: Vagrant then takes down what it has made."""
+        self._late = True
+        for pid in _children():
+            with contextlib.suppress(OSError):
+                if b"vagrant" in Path(f"/proc/{pid}/cmdline").read_bytes():
+                    os.kill(pid, signal.SIGINT)
 
     def provision(self, name: str) -> None:
         """``vagrant provision --provision-with NAME``."""
@@ -131,3 +164,11 @@ class VagrantMachine:
         left = libvirt.remains(self.prefix)
         if left:
             raise Failed("left behind by vagrant:\n  " + "\n  ".join(left))
+
+
+def _children() -> list[int]:
+    """The processes that this one has started, from whichever thread."""
+    found: list[int] = []
+    for path in Path("/proc/self/task").glob("*/children"):
+        found += [int(pid) for pid in path.read_text().split()]
+    return found
