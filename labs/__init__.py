@@ -17,5 +17,5 @@ progress   what was reached, on disk; the report for Gradescope
 cli        ``minidock-lab``
 ========== =====================================================
 
-**See:** ``docs/design/0010-labs.md``; the book's chapter "The labs".
+**See:** ``docs/design/0006-labs.md``; the book's chapter "The labs".
 """
