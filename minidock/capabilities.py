@@ -24,7 +24,7 @@ from functools import cache
 
 from minidock import steps
 from minidock.errors import InvalidParameter
-from minidock.linux.syscalls import capset, prctl
+from minidock.linux.syscalls import capget, capset, prctl
 from minidock.spec.runtime import Capabilities, User
 
 # %% Names, in the order of their numbers
@@ -103,9 +103,20 @@ PR_SET_KEEPCAPS, PR_CAPBSET_READ, PR_CAPBSET_DROP, PR_CAP_AMBIENT = 8, 23, 24, 4
 PR_CAP_AMBIENT_RAISE, PR_CAP_AMBIENT_CLEAR_ALL = 2, 4
 
 
+def bounding_set() -> int:
+    """The calling thread's ceiling, as it is now: in a new user namespace it is the whole sky."""
+    found = 0
+    for number in range(len(NAMES)):
+        try:
+            found |= prctl(PR_CAPBSET_READ, number, name="PR_CAPBSET_READ") << number
+        except OSError:  # EINVAL: a kernel that knows fewer
+            break
+    return found
+
+
 def lower_the_ceiling(capabilities: Capabilities) -> None:
     """Drop from the bounding set what the container must never have, whatever it executes."""
-    wanted, now = mask(capabilities.bounding), host_bounding_set()
+    wanted, now = mask(capabilities.bounding), bounding_set()
     with steps.step(
         "lower the capability ceiling",
         call="prctl(2) PR_CAPBSET_DROP",
@@ -139,13 +150,15 @@ def become(user: User, capabilities: Capabilities | None, keep: int = 0) -> None
         os.setresgid(user.gid, user.gid, user.gid)
         os.setresuid(user.uid, user.uid, user.uid)
         if capabilities is not None:
-            _set(capabilities, keep & host_bounding_set())
+            _set(capabilities, keep)
 
 
 def _set(capabilities: Capabilities, keep: int) -> None:
-    host = host_bounding_set()
-    permitted = mask(capabilities.permitted) & host
-    inheritable = mask(capabilities.inheritable) & host
+    """What we do not hold we cannot keep."""
+    held = capget()
+    keep &= held
+    permitted = mask(capabilities.permitted) & held
+    inheritable = mask(capabilities.inheritable) & held
     capset(mask(capabilities.effective) & permitted | keep, permitted | keep, inheritable)
     prctl(PR_SET_KEEPCAPS, 0, name="PR_SET_KEEPCAPS")
     prctl(PR_CAP_AMBIENT, PR_CAP_AMBIENT_CLEAR_ALL, name="PR_CAP_AMBIENT_CLEAR_ALL")

@@ -1,6 +1,7 @@
 """For the tests of seccomp: the kernel's filter machine in thirty lines, and libseccomp as a second opinion."""
 
 import ctypes
+import errno
 import os
 import struct
 import tempfile
@@ -71,9 +72,9 @@ def libseccomp(profile: Seccomp, verdicts: dict[str, int]) -> bytes:
     library.seccomp_init.restype = ctypes.c_void_p
     context = ctypes.c_void_p(library.seccomp_init(verdicts[profile.default_action]))
     try:
-        assert library.seccomp_arch_remove(context, 0) == 0
         for name in profile.architectures:
-            assert library.seccomp_arch_add(context, _TOKENS[name]) == 0
+            added = library.seccomp_arch_add(context, _TOKENS[name])
+            assert added in (0, -errno.EEXIST)  # our own architecture is always in it
         for entry in profile.syscalls:
             array = (_Compare * len(entry.args))(
                 *(

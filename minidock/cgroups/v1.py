@@ -329,4 +329,6 @@ def device_line(rule: DeviceRule) -> str:
         return "a"
     major = "*" if rule.major is None else rule.major
     minor = "*" if rule.minor is None else rule.minor
-    return f"{rule.type} {major}:{minor} {rule.access or 'rwm'}"
+    return (
+        f"{rule.type} {major}:{minor} {''.join(filter('rwm'.__contains__, rule.access)) or 'rwm'}"
+    )

@@ -105,7 +105,11 @@ def _rule(rule: DeviceRule) -> bytes:
         tests.append((R4, rule.major))
     if rule.minor is not None and rule.type != "a":
         tests.append((R5, rule.minor))
-    access = sum(ACCESS[letter] for letter in set(rule.access or "rwm")) if rule.type != "a" else 7
+    access = (
+        sum(ACCESS[letter] for letter in set(rule.access or "rwm") & ACCESS.keys())
+        if rule.type != "a"
+        else 7
+    )
     code = verdict
     if access != 7:
         code = _access_test(rule.allow, access, len(code) // 8) + code

@@ -72,11 +72,11 @@ _COMMON = {  # calls newer than 2019 have the same number everywhere
 }
 
 
-_MACHINE = os.uname().machine  # once: a personality that is set later changes the kernel's answer
+MACHINE = os.uname().machine  # once: a personality that is set later changes the kernel's answer
 
 
 def _number(name: str) -> int:
-    machine = _MACHINE
+    machine = MACHINE
     numbers = _NUMBERS.get(machine)
     if numbers is None:
         raise OSError(
@@ -282,6 +282,14 @@ class _CapabilityData(ctypes.Structure):
 
 
 _CAPABILITY_VERSION_3 = 0x20080522
+
+
+def capget() -> int:
+    """The calling thread's permitted set, a mask of 64 bits."""
+    header = _CapabilityHeader(_CAPABILITY_VERSION_3, 0)
+    halves = (_CapabilityData * 2)()
+    _check(_libc.capget(ctypes.byref(header), halves), "capget(2)")
+    return int(halves[0].permitted) | int(halves[1].permitted) << 32
 
 
 def capset(effective: int, permitted: int, inheritable: int) -> None:

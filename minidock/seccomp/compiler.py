@@ -73,7 +73,8 @@ def compile_filter(profile: Seccomp) -> bytes:
     default = verdict(
         profile.default_action, profile.default_errno_ret, "linux.seccomp.defaultAction"
     )
-    chosen = [names.architecture(name) for name in profile.architectures or names.native()[:1]]
+    wanted = (*names.native()[:1], *profile.architectures)  # our own always, as with libseccomp
+    chosen = [names.architecture(name) for name in wanted]
     by_token: dict[int, list[Architecture]] = {}
     for one in dict.fromkeys(chosen):
         by_token.setdefault(one.token, []).append(one)

@@ -21,11 +21,11 @@ seccomp_syscall_resolve_name(3); docs/design/0010-seccomp.md.
 """
 
 import ctypes
-import os
 from dataclasses import dataclass
 from functools import cache
 
 from minidock.errors import InvalidParameter, Unavailable
+from minidock.linux.syscalls import MACHINE
 
 
 # %% Architectures
@@ -69,7 +69,7 @@ FAMILIES = {  # what programs a machine can run: its own first
 
 def native(machine: str = "") -> tuple[str, ...]:
     """The architectures of this ``machine`` (as uname(2) calls it), its own first."""
-    machine = machine or os.uname().machine
+    machine = machine or MACHINE
     if machine not in FAMILIES:
         known = ", ".join(FAMILIES)
         raise Unavailable(f"seccomp: system calls of {machine} are not known (only {known})")

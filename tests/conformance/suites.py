@@ -21,7 +21,9 @@ import argparse
 import os
 import pty
 import re
+import select
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
@@ -31,6 +33,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 HERE = Path(__file__).parents[2]
+PATIENCE = 300  # seconds without a word
 PROGRAM = f"""\
 #!/usr/bin/python3 -IS
 import sys
@@ -103,6 +106,9 @@ def _on_a_terminal(command: list[str], directory: Path) -> list[str]:
         os.execvp(command[0], command)
     said = bytearray()
     while True:
+        if not select.select([master], [], [], PATIENCE)[0]:
+            os.killpg(pid, signal.SIGKILL)  # something that it has left holds its output
+            break
         try:
             data = os.read(master, 65536)
         except OSError:  # EIO: the last one has closed the terminal

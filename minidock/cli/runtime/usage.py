@@ -133,7 +133,7 @@ def _read(path: str) -> dict[str, Any]:
 
 def _collect(values: Values) -> dict[str, Any]:
     wanted: dict[str, Any] = {}
-    for table, convert in ((NUMBERS, int), (TEXTS, str), (SIZES, size)):
+    for table, convert in ((NUMBERS, int), (TEXTS, str), (SIZES, _size)):
         for name, (group, key) in table.items():
             if not values[name]:
                 continue
@@ -142,3 +142,8 @@ def _collect(values: Values) -> dict[str, Any]:
             except ValueError as error:
                 raise InvalidParameter(f"invalid value for {name}: {error}") from None
     return wanted
+
+
+def _size(text: str) -> int:
+    """``64m`` in bytes; -1 is no limit."""
+    return -1 if text == "-1" else size(text)
