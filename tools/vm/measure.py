@@ -58,7 +58,10 @@ def _cost(name: str, shell: Shell) -> str:
     work, times = WORK[name]
     script = TIMED.format(work=work, times=times)
     best = min(int(shell(script)) for _ in range(3))
-    return f"{best / 1e6:.1f} ms" if best > 1e6 else f"{best / 1e3:.2f} µs"
+    unit, size = next(
+        (u, s) for u, s in (("ms", 1e6), ("µs", 1e3), ("ns", 1)) if best >= s or s == 1
+    )
+    return f"{best / size:.3g} {unit}"
 
 
 # %% A container
@@ -113,8 +116,8 @@ def _machine(box: Path, wanted: Settings) -> tuple[dict[str, str], dict[str, str
     begun = time.monotonic()
     with machine("qemu", box, wanted) as (one, ssh):
         seconds = time.monotonic() - begun
-        run_in = {name: _cost(name, ssh.run) for name in WORK}
         memory, _, disk = one.footprint().partition(", ")
+        run_in = {name: _cost(name, ssh.run) for name in WORK}
         costs = {
             "starts in": f"{seconds:.0f} s",
             "memory, doing nothing": memory.replace(" of memory", ""),
