@@ -107,7 +107,7 @@ def harmless(namespaces: Iterable[Namespace]) -> bool:
     """Whether those that exist can be joined by who still has files to write and children to have."""
     kinds = {entry.type for entry in namespaces if entry.path}
     makes_time = any(entry.type == "time" for entry in namespaces)
-    return kinds <= {"network", "ipc", "uts", "cgroup"} and not makes_time
+    return kinds <= {"network", "ipc", "uts"} and not makes_time
 
 
 # %% Existing namespaces: joining them

@@ -9,7 +9,6 @@ carry our token; a thread prints them to stderr while the command goes on.
 import json
 import os
 import sys
-import threading
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 
@@ -24,6 +23,8 @@ def explained(client: Client, wanted: bool) -> Iterator[None]:
     if not wanted:
         yield
         return
+    import threading
+
     token = os.urandom(8).hex()
     listener = client.another()
     answer = listener.open("GET", f"/minidock/trace/{token}")

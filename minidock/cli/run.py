@@ -14,7 +14,6 @@ from __future__ import annotations
 
 import os
 import sys
-import threading
 
 from minidock.cli import HINT
 from minidock.cli.explain import explained
@@ -214,6 +213,8 @@ class proxied_signals:  # noqa: N801 (reads as a statement)
                 Client().call("POST", f"/containers/{self._container}/kill?signal={number}")
             except MiniDockError:
                 return  # it has ended in the meantime
+
+        import threading
 
         threading.Thread(target=send, daemon=True).start()
 

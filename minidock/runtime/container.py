@@ -88,10 +88,11 @@ def create(spec: Spec, bundle: str, container_id: str, wishes: Wishes) -> Contai
     """
     assert spec.root is not None
     cgroup = cgroups.create(cgroup_path(spec, container_id), _with_devices(spec.linux.resources))
-    trees = _open_trees(spec)
+    entrance, trees = cgroup.entrance(), _open_trees(spec)
     ours, theirs = pair()
     work = init.Work(
         spec=spec,
+        entrance=entrance,
         root=os.path.join(bundle, spec.root.path),
         bundle=bundle,
         container_id=container_id,
@@ -105,12 +106,14 @@ def create(spec: Spec, bundle: str, container_id: str, wishes: Wishes) -> Contai
         ours.close()  # the parent's end, or we would never see it close
         init.main(work, theirs)
 
-    pid = _make_first(spec, wishes, be_first)
+    pid = _make_first(spec, wishes, entrance.born, be_first)
     theirs.close()
+    entrance.close()
     for tree in trees.values():
         os.close(tree)
     wishes.born(pid)
-    _place(pid, spec, cgroup, ours)
+    if namespaces.has_new(spec.linux.namespaces, "user"):
+        _map_ids(pid, spec, ours)
     console = converse(ours, "ready", lambda: _run_hooks(spec, {**wishes.state, "pid": pid}))
     return Container(pid, cgroup, console, ours)
 
@@ -144,29 +147,11 @@ def _open_trees(spec: Spec) -> dict[int, int]:
     return trees.open_all(spec)
 
 
-def _place(pid: int, spec: Spec, cgroup: cgroups.Cgroup, child: Channel) -> None:
-    """What the child cannot do for itself: say who is who in it, and put it into its cgroup.
-
-    The second takes long, for the kernel waits until no processor is in the
-    middle of a fork; meanwhile the child goes on with what does not need it.
-    Should it have failed by then (ESRCH, EPIPE), the channel has its reason.
-    """
+def _map_ids(pid: int, spec: Spec, child: Channel) -> None:
+    """Say who is who in its user namespace; if it has died meanwhile, the channel has the reason."""
     with suppress(ProcessLookupError, BrokenPipeError, ConnectionResetError):
-        _map_and_place(pid, spec, cgroup, child)
-
-
-def _map_and_place(pid: int, spec: Spec, cgroup: cgroups.Cgroup, child: Channel) -> None:
-    if namespaces.has_new(spec.linux.namespaces, "user"):
         namespaces.write_id_maps(pid, spec.linux.uid_mappings, spec.linux.gid_mappings)
         child.send({"mapped": True})
-    with steps.step(
-        "put the process in its cgroup",
-        call="write(2) cgroup.procs",
-        chapter="cgroups",
-        pid=pid,
-    ):
-        cgroup.add(pid)
-    child.send({"placed": True})
 
 
 def _run_hooks(spec: Spec, state: dict[str, Any]) -> None:
@@ -178,21 +163,28 @@ def _run_hooks(spec: Spec, state: dict[str, Any]) -> None:
 
 
 # %% The first process
-def _make_first(spec: Spec, wishes: Wishes, child: Callable[[], NoReturn]) -> int:
-    """Clone it: directly, or by a helper that first goes where it is to be born."""
+def _make_first(
+    spec: Spec, wishes: Wishes, cgroup: int | None, child: Callable[[], NoReturn]
+) -> int:
+    """Clone it into ``cgroup``: directly, or by a helper that first goes where it is to be born.
+
+    The helper is in the cgroup, too, as later it might not have the right: in
+    version 2 it counts for a moment against the limit of processes.
+    """
     wanted = spec.linux.namespaces
+    parent = Clone.PARENT if wishes.sibling else Clone(0)
     if wishes.sibling and namespaces.harmless(wanted):
         namespaces.join(wanted)  # the caller is a process for just this: no need to come home
-        return _clone(spec, Clone.PARENT, child)
+        return _clone(spec, parent, cgroup, child)
     if not namespaces.needs_helper(wanted):
-        return _clone(spec, Clone.PARENT if wishes.sibling else Clone(0), child)
+        return _clone(spec, parent, cgroup, child)
     reports, channel = pair()  # of its own: the child holds the other one, and would hide its death
 
     def child_alone() -> NoReturn:
         channel.close()
         child()
 
-    helper = syscalls.clone(Clone.PARENT if wishes.sibling else Clone(0))
+    helper = syscalls.clone(parent, cgroup)
     if helper == 0:
         reports.close()
         _help(spec, child_alone, channel, steps.export())
@@ -204,15 +196,15 @@ def _make_first(spec: Spec, wishes: Wishes, child: Callable[[], NoReturn]) -> in
     return pid
 
 
-def _clone(spec: Spec, extra: Clone, child: Callable[[], NoReturn]) -> int:
+def _clone(spec: Spec, extra: Clone, cgroup: int | None, child: Callable[[], NoReturn]) -> int:
     flags = namespaces.flags(spec.linux.namespaces)
     with steps.step(
         "clone the container's first process",
-        call="clone(2)",
+        call="clone3(2)",
         chapter="namespaces",
         flags=" ".join(f"CLONE_{flag.name}" for flag in Clone if flag in flags),
     ) as step:
-        pid = syscalls.clone(flags | extra)
+        pid = syscalls.clone(flags | extra, cgroup)
         if pid == 0:
             child()
         step.undo(end, pid)
@@ -228,7 +220,7 @@ def _help(
             namespaces.join(spec.linux.namespaces)
             if namespaces.has_new(spec.linux.namespaces, "time"):
                 namespaces.make_time_namespace(spec.linux.time_offsets)
-            pid = _clone(spec, Clone.PARENT, child)
+            pid = _clone(spec, Clone.PARENT, None, child)
         channel.send({"pid": pid})
     except BaseException as error:  # noqa: BLE001 (the parent must hear of everything, even of a bug)
         channel.send(describe(error))
