@@ -23,7 +23,7 @@ import time
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from minidock import capabilities, cgroups, namespaces, steps
 from minidock.errors import Conflict, InvalidParameter, MiniDockError, NotFound, Unavailable
@@ -33,6 +33,11 @@ from minidock.runtime.container import Container, Wishes, converse
 from minidock.runtime.store import Entry, Status, Store, process_status
 from minidock.spec.codec import decode
 from minidock.spec.runtime import Hooks, Spec
+
+if TYPE_CHECKING:
+    from minidock.runtime.notify import Readiness
+
+NOTIFY = "notify"  # the directory of its entry in which its socket for readiness is
 
 Warn = Callable[[str], object]
 
@@ -50,6 +55,7 @@ class Order:
     keyring: bool = True
     preserve_fds: int = 0
     environment: tuple[str, ...] = ()
+    notify: bool = False
 
 
 def read_bundle(bundle: str) -> tuple[bytes, Spec]:
@@ -97,11 +103,17 @@ def create(store: Store, order: Order, warn: Warn) -> tuple[Entry, Container]:
     store.check_free(order.container_id)
     _check_cgroup(cgroups.open(runtime.cgroup_path(spec, order.container_id)))
     spec = _with_environment(spec, order.environment)
+    if order.notify:
+        from minidock.runtime import notify
+
+        spec = notify.lend(spec, f"{store.root}/{order.container_id}/{NOTIFY}")
     _warn_of_capabilities(spec, warn)
     with steps.transaction():
         with steps.step("write down the container", call="mkdir(2)", chapter="runtime") as step:
             entry = store.create(order.container_id, text, _first_state(order, spec))
             step.undo(_undo_create, store, entry, spec, warn)
+            if order.notify:
+                os.mkdir(entry.path(NOTIFY), 0o755)
         return _make(entry, order, spec)
 
 
@@ -193,8 +205,12 @@ def _undo_create(store: Store, entry: Entry, spec: Spec, warn: Warn) -> None:
 
 
 # %% start
-def start(entry: Entry, warn: Warn) -> None:
-    """Let the program run. Raises when it cannot, and then the container is over."""
+def start(entry: Entry, warn: Warn, manager: str = "") -> "Readiness | None":
+    """Let the program run. Raises when it cannot, and then the container is over.
+
+    With ``manager``, the socket of a service manager, what is returned waits
+    until the container says that it is ready, and passes that on.
+    """
     status = entry.status()
     if status == Status.STOPPED:
         raise Conflict("cannot start a container that has stopped")
@@ -202,11 +218,17 @@ def start(entry: Entry, warn: Warn) -> None:
         raise Conflict("cannot start an already running container")
     if status != Status.CREATED:
         raise Conflict(f"cannot start a container in the {status} state")
+    readiness = None
+    if manager and os.path.isdir(entry.path(NOTIFY)):
+        from minidock.runtime import notify
+
+        readiness = notify.Readiness(entry.path(NOTIFY), manager)
     with steps.step("start the program", call="execve(2)", chapter="run"):
         _say_start(entry)
     with suppress(FileNotFoundError):
         os.unlink(entry.path("start.sock"))
     _poststart(entry, warn)
+    return readiness
 
 
 def _say_start(entry: Entry) -> None:

@@ -9,6 +9,7 @@ import json
 import os
 import secrets
 import shutil
+import socket
 import subprocess
 import tarfile
 import time
@@ -125,6 +126,38 @@ def test_podman(podman: Command) -> None:
     lines = podman("logs", name).split()
     assert lines[0] == "tick" and lines[-1] == "bye"
     podman("rm", name)
+
+
+READY = """
+import os, socket, time
+to = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+to.connect(os.environ["NOTIFY_SOCKET"])
+to.send(b"READY=1")
+time.sleep(100)
+"""
+
+
+def test_podman_passes_readiness_on(
+    podman: Command, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """``--sdnotify=container``: systemd hears from the program itself, through conmon and the runtime."""
+    manager = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+    manager.bind(str(tmp_path / "manager"))
+    manager.settimeout(30)
+    monkeypatch.setenv("NOTIFY_SOCKET", str(tmp_path / "manager"))
+    volumes = [
+        f"--volume={where}:ro" for where in ("/usr:/usr", "/usr/lib:/lib", "/usr/lib64:/lib64")
+    ]
+    name = f"md{secrets.token_hex(4)}"
+    words = ["/usr/bin/python3", "-I", "-c", READY]
+    podman(
+        "run", "-d", "--name", name, "--sdnotify=container", *volumes, *LIMITS, "busybox", *words
+    )
+    heard = b""
+    while b"READY=1" not in heard:
+        heard += manager.recv(4096) + b" "
+    manager.close()
+    podman("rm", "-f", "-t", "0", name)
 
 
 def test_podman_refuses(podman: Command) -> None:

@@ -21,6 +21,7 @@ from minidock.cli.runtime.plumbing import (
     listen_fds,
     send_console,
     trace,
+    wait_until_ready,
     write_pid_file,
 )
 from minidock.errors import InvalidParameter
@@ -73,6 +74,7 @@ def _make(
         keyring=not values["no-new-keyring"],
         preserve_fds=more + values["preserve-fds"],
         environment=environment,
+        notify="NOTIFY_SOCKET" in os.environ,
     )
     for fd in range(3 + more, 3 + order.preserve_fds):
         if not os.path.exists(f"/proc/self/fd/{fd}"):
@@ -117,9 +119,12 @@ def _start(call: Call, values: Values, store: Store, entry: Entry, made: Contain
     """A container that cannot be started is over: nothing is left of it but ``--keep`` says so."""
     try:
         with trace(call.log):
-            lifecycle.start(entry, call.log.warn)
+            readiness = lifecycle.start(entry, call.log.warn, os.environ.get("NOTIFY_SOCKET", ""))
             if values["pid-file"]:
                 write_pid_file(values["pid-file"], made.pid)
+            wait_until_ready(
+                readiness, call.log, made.pid, made.pid if values["detach"] else os.getpid()
+            )
     except BaseException:
         with suppress(ProcessLookupError):
             os.kill(made.pid, signal.SIGKILL)
