@@ -20,7 +20,7 @@ import signal
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
-from typing import Any, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from minidock import cgroups, namespaces, steps
 from minidock.errors import Unavailable
@@ -30,6 +30,9 @@ from minidock.rootfs import devices
 from minidock.runtime import init
 from minidock.runtime.sync import Channel, describe, pair, rebuild
 from minidock.spec.runtime import DeviceRule, Resources, Spec
+
+if TYPE_CHECKING:
+    from minidock.cgroups.systemd import Scope, Unit
 
 Stdio = tuple[int, int, int]
 
@@ -43,6 +46,7 @@ class Wishes:
     ``listener``: a socket on which it waits for the word to start, once its
     maker has gone (without one, it goes when its maker does). ``state``: what
     hooks are told. ``born`` is called with the pid as soon as there is one.
+    ``unit`` is for systemd to make, and its cgroup is the container's.
     """
 
     stdio: Stdio = (0, 1, 2)
@@ -53,6 +57,7 @@ class Wishes:
     preserve_fds: int = 0
     state: dict[str, Any] = field(default_factory=dict)
     born: Callable[[int], None] = lambda pid: None
+    unit: "Unit | None" = None
 
 
 # %% A container that has been created
@@ -87,7 +92,9 @@ def create(spec: Spec, bundle: str, container_id: str, wishes: Wishes) -> Contai
     of the first process as its own.
     """
     assert spec.root is not None
-    cgroup = cgroups.create(cgroup_path(spec, container_id), _with_devices(spec.linux.resources))
+    scope = None if wishes.unit is None else _open_scope(spec, container_id, wishes.unit)
+    path = cgroup_path(spec, container_id) if wishes.unit is None else wishes.unit.path
+    cgroup = cgroups.create(path, _with_devices(spec.linux.resources))
     entrance, trees = cgroup.entrance(), _open_trees(spec)
     ours, theirs = pair()
     work = init.Work(
@@ -112,6 +119,8 @@ def create(spec: Spec, bundle: str, container_id: str, wishes: Wishes) -> Contai
     for tree in trees.values():
         os.close(tree)
     wishes.born(pid)
+    if scope is not None:
+        scope.close()
     if namespaces.has_new(spec.linux.namespaces, "user"):
         _map_ids(pid, spec, ours)
     console = converse(ours, "ready", lambda: _run_hooks(spec, {**wishes.state, "pid": pid}))
@@ -122,6 +131,18 @@ def _with_devices(resources: Resources) -> Resources:
     """Nothing at first, then what the configuration grants, then what no program can do without."""
     rules = (DeviceRule(False), *resources.devices, *devices.ALLOWED)
     return replace(resources, devices=rules)
+
+
+def _open_scope(spec: Spec, container_id: str, unit: "Unit") -> "Scope":
+    from minidock.cgroups import systemd
+
+    with steps.step(
+        "ask systemd for a scope", call="systemd-run(1)", chapter="cgroups", unit=unit.name
+    ) as step:
+        about = f"libcontainer container {container_id}"
+        scope = systemd.Scope(unit, spec.linux.resources, spec.annotations, about)
+        step.undo(systemd.stop, unit.name)
+    return scope
 
 
 def cgroup_path(spec: Spec, container_id: str) -> str:

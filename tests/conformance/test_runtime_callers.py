@@ -78,17 +78,22 @@ def wait_until(condition: Callable[[], bool], seconds: float = 20) -> None:
 
 
 # %% podman
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="module", params=["cgroupfs", "systemd"])
 def podman(
-    runtime: str, archive: Path, tmp_path_factory: pytest.TempPathFactory
+    request: pytest.FixtureRequest,
+    runtime: str,
+    archive: Path,
+    tmp_path_factory: pytest.TempPathFactory,
 ) -> Iterator[Command]:
     """podman with directories of its own; this host may not be able to raise its default limits."""
     needs("podman")
+    if request.param == "systemd" and not os.path.isdir("/run/systemd/system"):
+        pytest.skip("needs a host that was booted with systemd; `nox -s vm` has one")
     place = Path("/var/lib") / f"mdpodman{secrets.token_hex(4)}"
     flags = ["--root", f"{place}/root", "--runroot", f"{place}/run", "--runtime", runtime]
     flags += [
         "--cgroup-manager",
-        "cgroupfs",
+        request.param,
         "--events-backend",
         "file",
         "--tmpdir",
@@ -158,6 +163,21 @@ def test_podman_passes_readiness_on(
         heard += manager.recv(4096) + b" "
     manager.close()
     podman("rm", "-f", "-t", "0", name)
+
+
+def test_podman_has_its_scope(podman: Command, request: pytest.FixtureRequest) -> None:
+    """Where systemd manages cgroups, the container is a scope with podman's limits."""
+    if "systemd" not in request.node.name:
+        pytest.skip("podman makes cgroups by itself here")
+    name = f"md{secrets.token_hex(4)}"
+    podman("run", "-d", "--name", name, "-m", "64m", *LIMITS, "busybox", "sleep", "1000")
+    unit = f"libpod-{podman('inspect', '-f', '{{.Id}}', name)}.scope"
+    show = command("systemctl", "show", "--value", unit)
+    assert show("-p", "ActiveState") == "active"
+    assert show("-p", "Slice") == "machine.slice"
+    assert show("-p", "MemoryMax") == str(64 << 20)
+    podman("rm", "-f", "-t", "0", name)
+    assert show("-p", "LoadState") == "not-found"
 
 
 def test_podman_refuses(podman: Command) -> None:

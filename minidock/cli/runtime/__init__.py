@@ -56,7 +56,12 @@ GLOBALS = [
     Flag("log-format", "", "string", "set the log format ('text' (default), or 'json')", "text"),
     Flag("root", "", "string", "root directory for storage of container state"),
     Flag("criu", "", "string", ""),
-    Flag("systemd-cgroup", "", "bool", "refused: MiniDock makes cgroups by itself"),
+    Flag(
+        "systemd-cgroup",
+        "",
+        "bool",
+        "have systemd make the cgroup: cgroupsPath is slice:prefix:name",
+    ),
     Flag("rootless", "", "string", "ignore cgroup permission errors", "auto"),
     Flag("help", "h", "bool", "show help"),
     Flag("version", "v", "bool", "print the version"),

@@ -26,6 +26,7 @@ from minidock.cli.runtime.plumbing import (
 )
 from minidock.errors import InvalidParameter
 from minidock.runtime import lifecycle
+from minidock.runtime.bundle import read as read_bundle
 from minidock.runtime.container import Container
 from minidock.runtime.lifecycle import Order
 from minidock.runtime.store import Entry, Store
@@ -64,7 +65,7 @@ def _make(
 ) -> tuple[Store, Entry, Container]:
     bundle = os.path.abspath(values["bundle"] or ".")
     more, environment = listen_fds()
-    config = lifecycle.read_bundle(bundle)
+    config = read_bundle(bundle)
     order = Order(
         container_id,
         bundle,
