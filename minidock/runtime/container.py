@@ -15,6 +15,7 @@ death: the child waits on the same channel and goes when it closes.
 "Lifecycle", steps 2 to 8.
 """
 
+import errno
 import os
 import signal
 from collections.abc import Callable
@@ -23,7 +24,8 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from minidock import cgroups, namespaces, steps
-from minidock.errors import Unavailable
+from minidock.cgroups.entrance import Entrance
+from minidock.errors import Forbidden, Unavailable
 from minidock.linux import syscalls
 from minidock.linux.syscalls import Clone
 from minidock.rootfs import devices
@@ -46,7 +48,8 @@ class Wishes:
     ``listener``: a socket on which it waits for the word to start, once its
     maker has gone (without one, it goes when its maker does). ``state``: what
     hooks are told. ``born`` is called with the pid as soon as there is one.
-    ``unit`` is for systemd to make, and its cgroup is the container's.
+    ``unit`` is for systemd to make, and its cgroup is the container's. With
+    ``rootless``, a cgroup that may not be made is done without.
     """
 
     stdio: Stdio = (0, 1, 2)
@@ -58,6 +61,7 @@ class Wishes:
     state: dict[str, Any] = field(default_factory=dict)
     born: Callable[[int], None] = lambda pid: None
     unit: "Unit | None" = None
+    rootless: bool = False
 
 
 # %% A container that has been created
@@ -94,8 +98,8 @@ def create(spec: Spec, bundle: str, container_id: str, wishes: Wishes) -> Contai
     assert spec.root is not None
     scope = None if wishes.unit is None else _open_scope(spec, container_id, wishes.unit)
     path = cgroup_path(spec, container_id) if wishes.unit is None else wishes.unit.path
-    cgroup = cgroups.create(path, _with_devices(spec.linux.resources))
-    entrance, trees = cgroup.entrance(), _open_trees(spec)
+    cgroup, entrance = _make_cgroup(path, spec.linux.resources, wishes.rootless)
+    trees = _open_trees(spec)
     ours, theirs = pair()
     work = init.Work(
         spec=spec,
@@ -125,6 +129,22 @@ def create(spec: Spec, bundle: str, container_id: str, wishes: Wishes) -> Contai
         _map_ids(pid, spec, ours)
     console = converse(ours, "ready", lambda: _run_hooks(spec, {**wishes.state, "pid": pid}))
     return Container(pid, cgroup, console, ours)
+
+
+def _make_cgroup(
+    path: str, resources: Resources, rootless: bool
+) -> tuple[cgroups.Cgroup, Entrance]:
+    """And the way in. Without the right to make it, there is neither; but then no limit may be asked for."""
+    try:
+        cgroup = cgroups.create(path, _with_devices(resources))
+        return cgroup, cgroup.entrance()
+    except OSError as error:
+        if not rootless or error.errno not in (errno.EACCES, errno.EPERM, errno.EROFS):
+            raise
+        if replace(resources, devices=()) != Resources():
+            reason = "container could not join or create cgroup"
+            raise Forbidden(f"rootless: cannot set limits: {reason}: {error}") from None
+        return cgroups.open(path), Entrance(None, ())
 
 
 def _with_devices(resources: Resources) -> Resources:

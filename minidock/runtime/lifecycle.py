@@ -56,6 +56,7 @@ class Order:
     preserve_fds: int = 0
     environment: tuple[str, ...] = ()
     notify: bool = False
+    rootless: bool = False
 
 
 # %% create
@@ -169,6 +170,7 @@ def _make(entry: Entry, order: Order, spec: Spec, unit: "Unit | None") -> tuple[
             state=entry.for_hooks(Status.CREATING, 0),
             born=born,
             unit=unit,
+            rootless=order.rootless,
         )
         made = runtime.create(spec, order.bundle, order.container_id, wishes)
     made.channel.close()

@@ -68,7 +68,7 @@ def execute(call: Call) -> int:
     check_terminal(process.terminal, values["detach"], values["console-socket"])
     more, environment = listen_fds()
     process = replace(process, env=(*process.env, *environment))
-    cgroup = sub_cgroup(entry, values["cgroup"])
+    cgroup = sub_cgroup(entry, values["cgroup"], call.rootless)
     domain = decode(Spec, entry.config()).linux.personality
     if domain is not None:
         set_personality(domain)  # ours, and so that of all that we start
@@ -192,11 +192,11 @@ class SubCgroups:
             raise NotFound(words) from None
 
 
-def sub_cgroup(entry: Entry, wanted: list[str]) -> runtime.Joins:
+def sub_cgroup(entry: Entry, wanted: list[str], rootless: bool) -> runtime.Joins:
     """``--cgroup [controller[,controller]:]path``: below the container's own, and never above."""
     whole = cgroups.open(entry.cgroup)
     if not wanted:
-        return whole
+        return SubCgroups({}) if rootless and not whole.exists() else whole
     own = whole.by_controller()
     paths = dict(own)
     for text in wanted:

@@ -76,6 +76,7 @@ def _make(
         preserve_fds=more + values["preserve-fds"],
         environment=environment,
         notify="NOTIFY_SOCKET" in os.environ,
+        rootless=call.rootless,
     )
     for fd in range(3 + more, 3 + order.preserve_fds):
         if not os.path.exists(f"/proc/self/fd/{fd}"):
