@@ -121,7 +121,7 @@ def _take_out(answer: Answer, target: str, into: bool, only_content: bool) -> No
     root = os.open(base, PATH | os.O_DIRECTORY)
     try:
         archive = cast(BinaryIO, _Pieces(answer.pieces()))
-        unpack(archive, root, keep_kind=True, rename=rename, owner=owner)
+        unpack(archive, root, keep_kind=True, rename=rename, owners=lambda *_: owner)
     except InvalidParameter as error:
         raise PlainError(str(error)) from None
     finally:
