@@ -73,7 +73,11 @@ def execute(
 
 
 def _listen(channel: Channel) -> tuple[int, int | None]:
-    """Hear helper and child out; the channel closes when the one has gone and the other executes."""
+    """Hear helper and child out; the channel closes when the one has gone and the other executes.
+
+    Who is to answer for the kernel must hear of it as soon as we know which
+    process it is: it may be that very execve(2) which waits for the answer.
+    """
     pid, console = 0, None
     asks: tuple[dict[str, Any], int] | None = None
     failure: Exception | None = None
@@ -91,21 +95,30 @@ def _listen(channel: Channel) -> tuple[int, int | None]:
             asks = message["seccomp"], fds[0]
         else:
             failure = rebuild(message)
-    if asks is not None:
-        try:
-            from minidock import seccomp
-
-            seccomp.forward(*asks, pid)
-        except Unavailable as error:
-            failure = error
-            os.kill(pid, signal.SIGKILL)
+        if asks is not None and pid:
+            failure = _ask(*asks, pid) or failure
+            asks = None
     if failure is None and pid:
         return pid, console
+    if asks is not None:
+        os.close(asks[1])
     if console is not None:
         os.close(console)
     if pid:
         os.waitpid(pid, 0)
     raise failure or Unavailable("exec: the helper died before the program ran")
+
+
+def _ask(about: dict[str, Any], listener: int, pid: int) -> Exception | None:
+    """Tell the container's listener; without one, the program would wait for an answer for ever."""
+    from minidock import seccomp
+
+    try:
+        seccomp.forward(about, listener, pid)
+    except Unavailable as error:
+        os.kill(pid, signal.SIGKILL)
+        return error
+    return None
 
 
 # %% The helper: enters, and makes the child
