@@ -23,7 +23,7 @@ import tempfile
 from typing import IO, Any, BinaryIO, cast
 from urllib.parse import quote
 
-from minidock.cli.flags import Flag, PlainError, need, parse, usage
+from minidock.cli.flags import Flag, PlainError, Usage, need, parse
 from minidock.client import Answer, Client
 from minidock.errors import InvalidParameter, NotFound
 
@@ -39,7 +39,7 @@ SYNOPSIS = """\
 
 ABOUT = "Copy files/folders between a container and the local filesystem"
 
-HELP = {"cp": usage("cp", SYNOPSIS, ABOUT, FLAGS)}
+HELP = {"cp": Usage("cp", SYNOPSIS, ABOUT, FLAGS)}
 
 GO_DIRECTORY, GO_LINK = 1 << 31, 1 << 27
 

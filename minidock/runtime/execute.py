@@ -23,6 +23,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NoReturn, Protocol
 
 from minidock import namespaces, steps, terminal
+from minidock.cgroups.entrance import Entrance
 from minidock.errors import InvalidParameter, Unavailable
 from minidock.linux import syscalls
 from minidock.linux.syscalls import Clone, prctl
@@ -43,8 +44,8 @@ PR_SET_DUMPABLE = 4
 class Joins(Protocol):
     """Where the process goes: a cgroup, or several of them in several trees."""
 
-    def add(self, pid: int) -> None:
-        """Put the process ``pid`` in."""
+    def entrance(self) -> Entrance:
+        """The way in."""
 
 
 def execute(
@@ -55,13 +56,15 @@ def execute(
     Returns the new process's pid (a child of the caller) and the terminal's
     master, if it has one. Raises the errors of :func:`process.prepare`.
     """
+    entrance = cgroup.entrance()
     ours, theirs = pair()
-    helper = syscalls.clone()
+    helper = syscalls.clone(cgroup=entrance.born)
     if helper == 0:
-        order = Order(init, paper, stdio, cgroup, preserve_fds)
+        order = Order(init, paper, stdio, entrance, preserve_fds)
         ours.close()
         _enter_and_clone(order, theirs, steps.export())
     theirs.close()
+    entrance.close()
     try:
         return _listen(ours)
     finally:
@@ -113,7 +116,7 @@ class Order:
     init: int
     paper: int
     stdio: Stdio
-    cgroup: Joins
+    entrance: Entrance
     preserve_fds: int
 
 
@@ -127,9 +130,7 @@ def _enter_and_clone(order: Order, channel: Channel, trace: dict[str, Any]) -> N
             filtered = _filter(asked, channel)
             process.adjust_oom_score(spec.oom_score_adj)
             affinity = spec.exec_cpu_affinity
-            if affinity is not None and affinity.initial:
-                os.sched_setaffinity(0, processors(affinity.initial))
-            order.cgroup.add(os.getpid())
+            order.entrance.enter()
             if affinity is not None and affinity.final:
                 os.sched_setaffinity(0, processors(affinity.final))
             process.seal()

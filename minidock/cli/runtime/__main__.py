@@ -18,6 +18,8 @@ import os
 import sys
 from types import ModuleType
 
+from minidock.cli.runtime.sealed import seal
+
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import NoReturn
@@ -39,6 +41,7 @@ def _dataclasses_without_inspect() -> None:
 # %% The program
 def main() -> NoReturn:
     """See :func:`minidock.cli.runtime.main`."""
+    seal(sys.argv[1:])
     _dataclasses_without_inspect()
     from minidock.cli.runtime import main as run
 
