@@ -120,11 +120,12 @@ HOSTILE: dict[str, bytes] = {
     "hard link to a directory": tar(("x", DIR, {}), ("a", HARD, {"linkname": "x"})),
     "hard link to itself": tar(("a", HARD, {"linkname": "a"})),
     "whiteout of a whiteout": tar(("d/.wh..wh.x", FILE, {})),
+    "in a whiteout": tar((".wh.x/a", FILE, {})),
     "zero in a link": tar(("a", LINK, {"pax_headers": {"linkpath": "a\0b"}})),
     "a link put in the way": tar(
         ("a", DIR, {}), ("a/x", FILE, {}), ("a", LINK, {"linkname": "/etc"}), ("a/y", FILE, {})
     ),
-    "too deep": tar(("a/" * 300, DIR, {})),
+    "too deep": tar(("a/" * 1100, DIR, {})),
     "extended headers without end": pax() * 2000,
     "a sparse map that goes back": sparse((4096, 512), (0, 512)),
     "a sparse map that goes beyond": sparse((1 << 40, 512)),
