@@ -155,15 +155,16 @@ class _Tree:
         self._made_parents(parent)
         return fd
 
-    def _made_parents(self, parent: str) -> None:
-        missing = []
-        while parent not in self._made:
-            missing.append(parent)
-            parent = parent.rpartition("/")[0]
-        for path in reversed(missing):
+    def _made_parents(self, path: str) -> None:
+        """``path`` is this layer's, and so is every directory above it."""
+        while path:
+            self._made.setdefault(path, set())
             above, _, name = path.rpartition("/")
-            self._made[above].add(name)
-            self._made[path] = set()
+            there = self._made.setdefault(above, set())
+            if name in there:
+                return
+            there.add(name)
+            path = above
 
     def _make_parents(self, parent: str, entry: str) -> int:
         """What is of the layers below makes room, as it would be hidden; what is of this layer stays."""

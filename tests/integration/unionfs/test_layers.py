@@ -170,6 +170,16 @@ def test_a_later_entry_replaces_an_earlier(stack: Stack) -> None:
     assert not (root / "c").is_symlink()
 
 
+def test_directories_that_a_layer_only_implies_are_its_own(stack: Stack) -> None:
+    """Found by the fuzzer: where the layers below are in the same tree, they were taken away."""
+    stack.add(("d/old", FILE, {}), ("e", DIR, {}), ("e/e", FILE, {}))
+    stack.add(("d/d/d/new", FILE, {}), ("e/e/e", FILE, {}), (".wh.e", FILE, {}))
+    stack.add(("d/d/d/d/newer", FILE, {}), ("e/e/f", FILE, {}), (".wh..wh..opq", FILE, {}))
+    assert tree(stack.mount()) == [
+        "d", "d/d", "d/d/d", "d/d/d/d", "d/d/d/d/newer", "e", "e/e", "e/e/f"
+    ]  # fmt: skip
+
+
 # %% Everything that tar can hold
 def test_what_a_layer_keeps(stack: Stack) -> None:
     more = {"uid": 12, "gid": 34, "mode": 0o4755, "mtime": 1_000_000_000}
