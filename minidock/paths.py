@@ -5,13 +5,14 @@ survive a reboot lies under ``root`` (images, layers, containers), what must
 not lies under ``run`` (sockets, network namespaces). Both can be moved, so
 that two engines, or a test, can live side by side on one host.
 
-**Interface:** :class:`Paths`, :func:`write_json`, :func:`read_json`.
+**Interface:** :class:`Paths`, :func:`write_json`, :func:`read_json`, :func:`remove_tree`.
 
 **See:** hier(7), rename(2).
 """
 
 import json
 import os
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from threading import get_ident
@@ -95,3 +96,19 @@ def read_json(path: Path) -> Any:
     """
     with open(path, "rb") as file:
         return json.load(file)
+
+
+# %% What must go
+def remove_tree(place: Path) -> None:
+    """Remove ``place`` with all that is in it; whatever cannot be removed stays.
+
+    A tree may be deeper than Python's calls may nest, and than there are descriptors, as whoever is
+    in a container can make it. rm(1) knows how to go about that.
+    """
+    import shutil
+    import subprocess
+
+    with suppress(RecursionError):
+        shutil.rmtree(place, ignore_errors=True)
+    if os.path.lexists(place):
+        subprocess.run(["rm", "-rf", "--one-file-system", place], check=False, capture_output=True)

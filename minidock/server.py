@@ -27,6 +27,7 @@ import json
 import os
 import re
 import socket
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -36,7 +37,7 @@ from typing import Any, BinaryIO, cast
 from urllib.parse import parse_qsl, unquote
 
 from minidock.body import LARGEST_HEAD, Body
-from minidock.errors import InvalidParameter
+from minidock.errors import InvalidParameter, MiniDockError
 
 LARGEST_JSON = 16 * 1024 * 1024
 
@@ -180,6 +181,8 @@ class Connection:
                 pass
         except (OSError, ValueError, InvalidParameter):
             pass  # the client has gone, or talks nonsense: nobody is there to be told
+        except MiniDockError as error:  # within a stream: it is too late for a status
+            print(f"an answer was cut off: {error}", file=sys.stderr, flush=True)
         finally:
             self._reader.close()
             self.socket.close()

@@ -17,17 +17,21 @@ made by somebody: its names may climb, its links may point anywhere.
 **See:** openat2(2), path_resolution(7), tar(5).
 """
 
+import errno
 import os
 import stat
 import tarfile
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 from typing import IO, BinaryIO, cast
 
 from minidock.errors import Forbidden, InvalidParameter
 from minidock.linux.syscalls import Resolve, openat2
+from minidock.paths import remove_tree
 
 PATH = os.O_PATH | os.O_CLOEXEC
+STAY = Resolve.BENEATH | Resolve.NO_SYMLINKS
 INSIDE = Resolve.IN_ROOT | Resolve.NO_MAGICLINKS
 
 
@@ -38,6 +42,7 @@ def reopen(fd: int, flags: int) -> int:
 
 
 Owners = Callable[[int, int], tuple[int, int]]
+Seen = dict[tuple[int, int], str]
 
 
 def as_they_are(uid: int, gid: int) -> tuple[int, int]:
@@ -46,13 +51,35 @@ def as_they_are(uid: int, gid: int) -> tuple[int, int]:
 
 
 def pack(
-    archive: tarfile.TarFile,
-    fd: int,
-    name: str,
-    seen: dict[tuple[int, int], str],
-    owners: Owners = as_they_are,
+    archive: tarfile.TarFile, fd: int, name: str, seen: Seen, owners: Owners = as_they_are
 ) -> None:
-    """Add what ``fd`` (O_PATH) is, and what is below it, as ``name``; ``owners`` says whose it is called."""
+    """Add what ``fd`` (O_PATH) is, and what is below it, as ``name``; ``owners`` says whose it is called.
+
+    However deep that is: each thing is opened anew from the top, by a way that follows no link. Raises
+    :class:`InvalidParameter` where the way is longer than the kernel takes one.
+    """
+    waiting = _pack_one(archive, fd, name, seen, owners)
+    while waiting:
+        entry = waiting.pop()
+        try:
+            child = openat2(fd, entry, PATH | os.O_NOFOLLOW, resolve=STAY)
+        except OSError as error:
+            if error.errno == errno.ENAMETOOLONG:
+                raise InvalidParameter(f"{name}/{entry[:40]}…: file name too long") from None
+            if error.errno in (errno.ENOENT, errno.ENOTDIR, errno.ELOOP):  # gone since we looked
+                continue
+            raise
+        try:
+            below = _pack_one(archive, child, f"{name.rstrip('/')}/{entry}", seen, owners)
+        finally:
+            os.close(child)
+        waiting += [f"{entry}/{one}" for one in below]
+
+
+def _pack_one(
+    archive: tarfile.TarFile, fd: int, name: str, seen: Seen, owners: Owners
+) -> list[str]:
+    """Add one thing; returns what is in it, the last name first."""
     status = os.fstat(fd)
     info = tarfile.TarInfo(name)
     info.mode, info.mtime = stat.S_IMODE(status.st_mode), int(status.st_mtime)
@@ -63,7 +90,7 @@ def pack(
     elif kind == stat.S_IFDIR:
         info.type = tarfile.DIRTYPE
         archive.addfile(info)
-        _pack_entries(archive, fd, name, seen, owners)
+        return _listing(fd)
     elif kind == stat.S_IFLNK:
         info.type, info.linkname = tarfile.SYMTYPE, os.fsdecode(os.readlink(b"", dir_fd=fd))
         archive.addfile(info)
@@ -74,7 +101,15 @@ def pack(
     elif kind == stat.S_IFIFO:
         info.type = tarfile.FIFOTYPE
         archive.addfile(info)
-    # A socket means nothing in another place.
+    return []  # a socket means nothing in another place
+
+
+def _listing(directory: int) -> list[str]:
+    listing = reopen(directory, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        return sorted(os.listdir(listing), reverse=True)
+    finally:
+        os.close(listing)
 
 
 def _pack_file(
@@ -106,29 +141,6 @@ class _Exactly:
         wanted = min(size, self._left)
         self._left -= wanted
         return self._file.read(wanted).ljust(wanted, b"\0")
-
-
-def _pack_entries(
-    archive: tarfile.TarFile,
-    fd: int,
-    name: str,
-    seen: dict[tuple[int, int], str],
-    owners: Owners,
-) -> None:
-    listing = reopen(fd, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        entries = sorted(os.listdir(listing))
-    finally:
-        os.close(listing)
-    for entry in entries:
-        try:
-            child = os.open(entry, PATH | os.O_NOFOLLOW, dir_fd=fd)
-        except FileNotFoundError:  # it has gone since we looked
-            continue
-        try:
-            pack(archive, child, f"{name.rstrip('/')}/{entry}", seen, owners)
-        finally:
-            os.close(child)
 
 
 # %% In
@@ -193,16 +205,22 @@ class _Writer:
 
     def _make_parents(self, parts: list[str]) -> int:
         """A descriptor of the directory for ``parts``; those that are missing are made."""
-        path = self.where
-        fd = openat2(self.root, path, PATH | os.O_DIRECTORY, resolve=INSIDE)
-        for part in parts:
-            path = f"{path.rstrip('/')}/{part}"
+        there = len(parts)
+        while True:
+            path = "/".join([self.where.rstrip("/"), *parts[:there]]) or "/"
             try:
-                below = openat2(self.root, path, PATH | os.O_DIRECTORY, resolve=INSIDE)
+                fd = openat2(self.root, path, PATH | os.O_DIRECTORY, resolve=INSIDE)
+                break
             except FileNotFoundError:
+                if there == 0:
+                    raise
+                there -= 1
+        for part in parts[there:]:
+            try:
                 os.mkdir(part, 0o755, dir_fd=fd)
                 below = os.open(part, PATH | os.O_DIRECTORY | os.O_NOFOLLOW, dir_fd=fd)
-            os.close(fd)
+            finally:
+                os.close(fd)
             fd = below
         return fd
 
@@ -230,9 +248,7 @@ def _clear(parent: int, name: str, is_directory: bool, keep_kind: bool) -> None:
     if there and is_directory:
         return
     if there:
-        import shutil
-
-        shutil.rmtree(name, dir_fd=parent)
+        remove_tree(Path(f"/proc/{os.getpid()}/fd/{parent}/{name}"))
     else:
         os.unlink(name, dir_fd=parent)
 

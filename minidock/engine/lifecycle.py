@@ -44,7 +44,7 @@ from minidock.errors import (
 from minidock.images import Images
 from minidock.monitor import STATE
 from minidock.network import Network
-from minidock.paths import Paths, read_json, write_json
+from minidock.paths import Paths, read_json, remove_tree, write_json
 from minidock.runtime.sync import pair
 from minidock.spawner import Spawner
 from minidock.spec.codec import encode
@@ -373,5 +373,9 @@ def _status_of(error: BaseException) -> int:
 
 def remove_directory(path: Path) -> None:
     """``rm -r``; it may be gone already."""
-    with suppress(FileNotFoundError):
+    try:
         shutil.rmtree(path)
+    except FileNotFoundError:
+        pass
+    except RecursionError:
+        remove_tree(path)

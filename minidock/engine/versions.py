@@ -21,10 +21,12 @@ moby ``daemon/commit.go``; cgroups(7), "freezer".
 import os
 import stat
 import tarfile
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
+from threading import Lock
 from typing import Any, BinaryIO
 
 from minidock import steps
@@ -66,6 +68,8 @@ class Versions:
         self._lifecycle = lifecycle
         self._images = lifecycle.images
         self._driver = lifecycle.driver
+        self._holders = Counter[str]()  # how many commits want a container to stand still
+        self._lock = Lock()
 
     # %% commit
     def commit(self, container: Container, wish: Wish) -> str:
@@ -89,18 +93,38 @@ class Versions:
 
     @contextmanager
     def _held(self, container: Container, wanted: bool) -> Iterator[None]:
-        """The container stands still while this lasts; one that is paused already stays so."""
-        if not wanted or container.status != "running":
+        """The container stands still while this lasts; one that is paused already stays so.
+
+        Several may want it at the same time: the first freezes it, the last lets it go on.
+        """
+        with self._lock:
+            others = self._holders[container.id]
+            held = wanted and (others > 0 or container.status == "running")
+            if held:
+                if not others:
+                    self._freeze(container)
+                self._holders[container.id] += 1
+        try:
             yield
-            return
-        note = container.directory / FROZEN
-        note.touch()
+        finally:
+            if held:
+                self._let_go(container)
+
+    def _let_go(self, container: Container) -> None:
+        with self._lock:
+            self._holders[container.id] -= 1
+            if not self._holders[container.id]:
+                del self._holders[container.id]
+                thaw(self._lifecycle, container)
+
+    def _freeze(self, container: Container) -> None:
+        (container.directory / FROZEN).touch()
         try:
             with steps.step("freeze the container", call="cgroup.freeze", chapter="versions"):
                 self._lifecycle.pause(container, True)
-            yield
-        finally:
+        except BaseException:
             thaw(self._lifecycle, container)
+            raise
 
     # %% diff
     def changes(self, container: Container) -> list[Body]:

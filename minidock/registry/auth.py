@@ -11,7 +11,7 @@ token is not good for ever, and a push may take longer than it lives. And
 whoever answers decides where our password goes: a realm without TLS for a
 registry with it gets nothing.
 
-**Interface:** :class:`Credentials`, :class:`Authorizer`, :func:`challenges`.
+**Interface:** :class:`Credentials`, :class:`Authorizer`.
 
 **See:** distribution "Token Authentication Specification"; RFC 9110, 11.6.1
 (``WWW-Authenticate``), RFC 7617 (Basic); Engine API, "Authentication".
@@ -20,9 +20,7 @@ registry with it gets nothing.
 import base64
 import binascii
 import json
-import re
 import time
-from collections.abc import Iterable
 from dataclasses import dataclass, field
 from threading import Lock
 from typing import Any
@@ -30,7 +28,7 @@ from urllib.parse import urlencode, urlsplit
 
 from minidock.errors import Forbidden, InvalidParameter
 from minidock.registry.transport import Answer, Cancel, Transport
-from minidock.registry.words import said
+from minidock.registry.words import Challenge, challenges, said
 
 
 class Unauthorized(Forbidden):
@@ -82,36 +80,6 @@ def _plain(text: str) -> str:
         return base64.b64decode(standard + "=" * (-len(standard) % 4), validate=True).decode()
     except (binascii.Error, UnicodeDecodeError) as error:
         raise ValueError(f"not base64: {error}") from None
-
-
-# %% Challenges
-@dataclass(frozen=True, slots=True)
-class Challenge:
-    """One way to say who one is; ``scheme`` in lower case."""
-
-    scheme: str
-    values: dict[str, str]
-
-
-_VALUE = re.compile(r'([A-Za-z_-]+)\s*=\s*(?:"((?:[^"\\]|\\.)*)"|([^\s,"]+))\s*,?\s*')
-_SCHEME = re.compile(r"\s*([A-Za-z][A-Za-z0-9-]*)(?:\s+|\Z)")
-
-
-def challenges(headers: Iterable[str]) -> list[Challenge]:
-    """What ``WWW-Authenticate`` offers; one header may hold several challenges."""
-    found: list[Challenge] = []
-    for text in headers:
-        at = 0
-        while (scheme := _SCHEME.match(text, at)) is not None:
-            at, values = scheme.end(), {}
-            while (match := _VALUE.match(text, at)) is not None:
-                quoted = match[2]
-                values[match[1].lower()] = (
-                    match[3] if quoted is None else re.sub(r"\\(.)", r"\1", quoted)
-                )
-                at = match.end()
-            found.append(Challenge(scheme[1].lower(), values))
-    return found
 
 
 # %% Tokens

@@ -3,16 +3,20 @@
 A refusal has a status and, as JSON, a list of codes with messages. The
 status alone does not do: 404 may mean no such tag or no such repository,
 and a registry that does not want to tell which repositories exist says that
-access is denied.
+access is denied. And who brings a token that is not good for this is told "unauthorized" in the
+body, as if he had brought none; what is wrong with it stands in the challenge.
 
-**Interface:** :class:`Refused`, :func:`refusal`, :func:`said`,
+**Interface:** :func:`challenges`, :class:`Refused`, :func:`refusal`, :func:`said`,
 :func:`about_pull`, :func:`about_push`.
 
-**See:** OCI distribution specification, "Error Codes"; moby
-``distribution/errors.go``, which has the sentences.
+**See:** OCI distribution specification, "Error Codes"; RFC 6750, 3.1
+(what is wrong with a token); moby ``distribution/errors.go``, which has the sentences.
 """
 
 import json
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass
 from http import HTTPStatus
 
 from minidock.errors import Forbidden, MiniDockError, NotFound
@@ -20,7 +24,43 @@ from minidock.registry.transport import Answer
 from minidock.spec.reference import Reference
 
 
+# %% Challenges
+@dataclass(frozen=True, slots=True)
+class Challenge:
+    """One way to say who one is; ``scheme`` in lower case."""
+
+    scheme: str
+    values: dict[str, str]
+
+
+_VALUE = re.compile(r'([A-Za-z_-]+)\s*=\s*(?:"((?:[^"\\]|\\.)*)"|([^\s,"]+))\s*,?\s*')
+_SCHEME = re.compile(r"\s*([A-Za-z][A-Za-z0-9-]*)(?:\s+|\Z)")
+
+
+def challenges(headers: Iterable[str]) -> list[Challenge]:
+    """What ``WWW-Authenticate`` offers; one header may hold several challenges."""
+    found: list[Challenge] = []
+    for text in headers:
+        at = 0
+        while (scheme := _SCHEME.match(text, at)) is not None:
+            at, values = scheme.end(), {}
+            while (match := _VALUE.match(text, at)) is not None:
+                quoted = match[2]
+                values[match[1].lower()] = (
+                    match[3] if quoted is None else re.sub(r"\\(.)", r"\1", quoted)
+                )
+                at = match.end()
+            found.append(Challenge(scheme[1].lower(), values))
+    return found
+
+
 # %% A refusal
+VERDICTS = {
+    "invalid_token": ("unauthorized", "authentication required"),
+    "insufficient_scope": ("denied", "requested access to the resource is denied"),
+}
+
+
 class Refused(MiniDockError):
     """The registry said no: ``status`` of HTTP, and the ``codes`` it gave."""
 
@@ -33,7 +73,9 @@ class Refused(MiniDockError):
 def refusal(answer: Answer) -> Refused:
     """The error that an answer stands for; reads its body."""
     data = answer.small()
-    words = said(data)
+    codes, words = _codes(data), said(data)
+    if answer.status == 401 and (judged := _judged(answer.headers("WWW-Authenticate"))):
+        codes, words = (judged[0].upper(), *codes), ": ".join(judged)
     if not words:
         try:
             reason = HTTPStatus(answer.status).phrase
@@ -42,7 +84,16 @@ def refusal(answer: Answer) -> Refused:
         words = f"received unexpected HTTP status: {answer.status} {reason}"
         if answer.status == 401:
             words = "unauthorized: authentication required"
-    return Refused(words, answer.status, _codes(data))
+    return Refused(words, answer.status, codes)
+
+
+def _judged(headers: Iterable[str]) -> tuple[str, str] | None:
+    """What the registry thinks of the token, as it says with the challenge for another one."""
+    for one in challenges(headers):
+        known = VERDICTS.get(one.values.get("error", ""))
+        if one.scheme == "bearer" and known:
+            return known[0], one.values.get("error_description") or known[1]
+    return None
 
 
 def said(data: bytes) -> str:

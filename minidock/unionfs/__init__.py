@@ -22,8 +22,6 @@ import fcntl
 import json
 import os
 import secrets
-import shutil
-import subprocess
 import sys
 import tarfile
 from abc import ABC, abstractmethod
@@ -38,7 +36,7 @@ from minidock import steps
 from minidock.errors import Conflict, NotFound
 from minidock.linux import syscalls
 from minidock.linux.syscalls import Umount
-from minidock.paths import read_json, write_json
+from minidock.paths import read_json, remove_tree, write_json
 from minidock.unionfs.archive import Whiteouts, extract
 from minidock.unionfs.mapped import detach
 from minidock.unionfs.options import LIMITS, limits, read_options
@@ -302,14 +300,3 @@ def spread(directory: Path) -> None:
         pass  # another file system: it has neither the attribute nor the need
     finally:
         os.close(fd)
-
-
-def remove_tree(place: Path) -> None:
-    """Remove ``place`` with all that is in it; whatever cannot be removed stays.
-
-    A tree may be deeper than Python's calls may nest, as whoever is in a container can make it.
-    """
-    try:
-        shutil.rmtree(place, ignore_errors=True)
-    except RecursionError:
-        subprocess.run(["rm", "-rf", "--one-file-system", str(place)], check=False)

@@ -24,7 +24,6 @@ be linked to, or stand in the way.
 
 import errno
 import os
-import shutil
 import stat
 import tarfile
 from contextlib import suppress
@@ -33,6 +32,7 @@ from typing import BinaryIO
 
 from minidock.errors import HostileArchive
 from minidock.linux.syscalls import Resolve, openat2
+from minidock.paths import remove_tree
 from minidock.unionfs.dress import check, dress, dress_open, make_node
 from minidock.unionfs.options import Limits
 from minidock.unionfs.stream import reading, write_content
@@ -110,6 +110,8 @@ class _Tree:
             return
         if f"{parent}/{name}".lstrip("/").startswith(AUFS_OWN) and (parent or name != OPAQUE):
             return  # notes of AUFS, which it kept in the top directory
+        if is_reserved(parent):
+            raise HostileArchive(f"entry {shown(member.name)} is in a whiteout, not in a directory")
         try:
             directory = self._directory(parent, member.name)
             if name.startswith(WHITEOUT):
@@ -118,7 +120,8 @@ class _Tree:
                 self._make(source, member, directory, parent, name)
                 self._made[parent].add(name)
         except OSError as error:
-            raise HostileArchive(f"cannot extract {member.name!r}: {error}") from None
+            why = os.strerror(error.errno or 0)
+            raise HostileArchive(f"cannot extract {shown(member.name)}: {why}") from None
 
     def _count(self, member: tarfile.TarInfo) -> None:
         self._entries += 1
@@ -140,7 +143,7 @@ class _Tree:
         self.close()
         if parent.count("/") >= self._limits.deepest:
             raise HostileArchive(
-                f"entry {name[:40]!r}… is more than {self._limits.deepest} directories deep"
+                f"entry {shown(name)} is more than {self._limits.deepest} directories deep"
             )
         try:
             fd = _descend(self._top, parent or ".")
@@ -152,11 +155,16 @@ class _Tree:
         self._made_parents(parent)
         return fd
 
-    def _made_parents(self, parent: str) -> None:
-        while parent not in self._made:
-            self._made[parent] = set()
-            parent, _, name = parent.rpartition("/")
-            self._made.setdefault(parent, set()).add(name)
+    def _made_parents(self, path: str) -> None:
+        """``path`` is this layer's, and so is every directory above it."""
+        while path:
+            self._made.setdefault(path, set())
+            above, _, name = path.rpartition("/")
+            there = self._made.setdefault(above, set())
+            if name in there:
+                return
+            there.add(name)
+            path = above
 
     def _make_parents(self, parent: str, entry: str) -> int:
         """What is of the layers below makes room, as it would be hidden; what is of this layer stays."""
@@ -179,7 +187,7 @@ class _Tree:
     def _take_away(self, directory: int, parent: str, name: str, entry: str) -> None:
         """Whiteouts say something about the layers below; what this one has made stays."""
         if name == OPAQUE:
-            self._hide_all(directory, parent)
+            self._hide_all(parent)
             return
         hidden = name[len(WHITEOUT) :]
         if hidden in ("", ".", "..") or hidden.startswith(WHITEOUT):
@@ -187,17 +195,18 @@ class _Tree:
         if hidden not in self._made[parent]:
             self._whiteouts.remove(directory, hidden)
 
-    def _hide_all(self, directory: int, parent: str) -> None:
+    def _hide_all(self, parent: str) -> None:
         """Nothing of the layers below, here and in the directories that this layer has here."""
-        ours = self._made.get(parent, set())
-        self._whiteouts.hide_all(directory, ours)
-        for name in ours:
-            if _is_directory(directory, name):
-                deeper = _descend(directory, name)
-                try:
-                    self._hide_all(deeper, f"{parent}/{name}".lstrip("/"))
-                finally:
-                    os.close(deeper)
+        waiting = [parent]
+        while waiting:
+            path = waiting.pop()
+            directory, ours = _descend(self._top, path or "."), self._made.get(path, set())
+            try:
+                self._whiteouts.hide_all(directory, ours)
+                deeper = [name for name in ours if _is_directory(directory, name)]
+            finally:
+                os.close(directory)
+            waiting += [f"{path}/{name}".lstrip("/") for name in deeper]
 
     # %% One entry
     def _make(
@@ -233,11 +242,7 @@ class _Tree:
             os.mkdir(name, mode, dir_fd=directory)
             path = f"{parent}/{name}".lstrip("/")
             self._made[path] = set()
-            fd = _descend(directory, name)
-            try:
-                self._hide_all(fd, path)
-            finally:
-                os.close(fd)
+            self._hide_all(path)
 
     def _make_new(
         self, source: tarfile.TarFile, member: tarfile.TarInfo, directory: int, name: str
@@ -304,6 +309,11 @@ class _Tree:
 
 
 # %% Names
+def is_reserved(name: str) -> bool:
+    """Whether it, or a directory above, has a name that no layer can hold, as it means a whiteout."""
+    return f"/{WHITEOUT}" in f"/{name}"
+
+
 _BENEATH = Resolve.BENEATH | Resolve.NO_SYMLINKS | Resolve.NO_MAGICLINKS
 
 
@@ -322,6 +332,11 @@ def split_name(name: str) -> tuple[str, str]:
     return ("/".join(parts[:-1]), parts[-1]) if parts else ("", "")
 
 
+def shown(name: str) -> str:
+    """A name in an error: it may be a megabyte long."""
+    return repr(name) if len(name) <= 200 else f"{name[:40]!r}…"
+
+
 # %% Making room
 def _is_directory(directory: int, name: str) -> bool:
     with suppress(FileNotFoundError):
@@ -336,4 +351,4 @@ def remove_entry(directory: int, name: str) -> None:
     except FileNotFoundError:
         return
     except IsADirectoryError:
-        shutil.rmtree(name, dir_fd=directory)
+        remove_tree(Path(f"/proc/{os.getpid()}/fd/{directory}/{name}"))

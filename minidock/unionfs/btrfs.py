@@ -22,7 +22,7 @@ from pathlib import Path
 
 from minidock import steps
 from minidock.linux import btrfs
-from minidock.unionfs import remove_tree
+from minidock.paths import remove_tree
 from minidock.unionfs.choice import backing
 from minidock.unionfs.whole import WholeTreeDriver
 

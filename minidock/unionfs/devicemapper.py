@@ -32,8 +32,7 @@ from minidock import steps
 from minidock.errors import Unavailable
 from minidock.linux import syscalls
 from minidock.linux.syscalls import Umount
-from minidock.paths import write_json
-from minidock.unionfs import remove_tree
+from minidock.paths import remove_tree, write_json
 from minidock.unionfs.mapped import mount_mapped
 from minidock.unionfs.options import LIMITS
 from minidock.unionfs.thinpool import ThinPool, missing

@@ -26,7 +26,7 @@ class Limits:
 
     size: int = 1 << 38
     entries: int = 10_000_000
-    deepest: int = 256
+    deepest: int = 1024
 
 
 def limits(options: Mapping[str, int]) -> Limits:

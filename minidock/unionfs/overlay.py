@@ -30,7 +30,7 @@ from minidock import steps
 from minidock.linux import syscalls
 from minidock.linux.syscalls import Clone
 from minidock.unionfs import Change, Driver
-from minidock.unionfs.archive import WHITEOUT, Whiteouts
+from minidock.unionfs.archive import Whiteouts, is_reserved
 from minidock.unionfs.mapped import act_as_owner, bind_mapped, mapped
 from minidock.unionfs.pack import order, walk
 
@@ -140,27 +140,22 @@ class OverlayDriver(Driver):
         upper = container_dir / "upper"
         if not upper.exists():
             return []
-        found = []
+        found, layers = [], _Stack(self._down(chains))
         for path, status in walk(upper):
             name = str(path.relative_to(upper))
-            below = self._is_below(chains, name)
-            if is_whiteout(status) or path.name.startswith(WHITEOUT):
+            below = layers.has(name)
+            if is_whiteout(status) or is_reserved(name):
                 if below:
                     found.append(Change("D", f"/{name}"))
                 continue
             found.append(Change("C" if below else "A", f"/{name}"))
             if below and stat.S_ISDIR(status.st_mode) and is_opaque(path):
-                hidden = self._children(chains, name) - set(os.listdir(path))
+                hidden = layers.children(name) - set(os.listdir(path))
                 found += [Change("D", f"/{name}/{child}") for child in hidden]
         return sorted(found, key=lambda change: order(change.path))
 
-    def _is_below(self, chains: Sequence[str], name: str) -> bool:
-        """Whether the layers, taken together, have ``name``."""
-        verdicts = (_look(layer, name) for layer in self._down(chains))
-        return next((verdict for verdict in verdicts if verdict is not None), False)
-
-    def _down(self, chains: Sequence[str]) -> Iterator[Path]:
-        return (self.root / self.directory(chain) for chain in reversed(self._showing(chains)))
+    def _down(self, chains: Sequence[str]) -> list[Path]:
+        return [self.root / self.directory(chain) for chain in reversed(self._showing(chains))]
 
     def _showing(self, chains: Sequence[str]) -> Sequence[str]:
         """Without those below a layer that hides all; overlayfs looks for the mark only in directories."""
@@ -172,44 +167,48 @@ class OverlayDriver(Driver):
                 return chains[place:]
         return chains
 
-    # %% What an opaque directory hides
-    def _children(self, chains: Sequence[str], name: str) -> set[str]:
-        """What the layers, taken together, have in the directory ``name``."""
+
+# %% What the layers show
+class _Stack:
+    """Layers, the topmost first, taken together by the rules that the kernel has.
+
+    Names come with the directories before what is in them, so of each directory it is kept which
+    layers have a part in it.
+    """
+
+    def __init__(self, layers: Sequence[Path]) -> None:
+        self._parts: dict[str, Sequence[Path]] = {"": layers}
+
+    def has(self, name: str) -> bool:
+        """Whether they show ``name``."""
+        return next((not is_whiteout(status) for _, status in self._look(name)), False)
+
+    def children(self, directory: str) -> set[str]:
+        """What they show in ``directory``."""
         found: set[str] = set()
         gone: set[str] = set()
-        for layer in self._down(chains):
-            verdict = _look(layer, name)
-            if verdict is None:
-                continue
-            if not verdict or not stat.S_ISDIR((layer / name).lstat().st_mode):
-                break
-            for entry in os.scandir(layer / name):
+        for layer in self._parts_of(directory):
+            for entry in os.scandir(layer / directory):
                 deleted = is_whiteout(entry.stat(follow_symlinks=False))
                 if entry.name not in gone | found:
                     (gone if deleted else found).add(entry.name)
-            if any(is_opaque(place) for place in _way(layer, name)):
-                break
         return found
 
+    def _look(self, name: str) -> Iterator[tuple[Path, os.stat_result]]:
+        """What each layer has there, of those that have a part in the directory above."""
+        for layer in self._parts_of(name.rpartition("/")[0]):
+            with suppress(FileNotFoundError):
+                yield layer, (layer / name).lstat()
 
-def _way(layer: Path, name: str) -> list[Path]:
-    """Each directory on the way to ``name``, and itself."""
-    parts = name.split("/")
-    return [layer.joinpath(*parts[: length + 1]) for length in range(len(parts))]
-
-
-def _look(layer: Path, name: str) -> bool | None:
-    """Whether ``name`` is in this layer; None if the layers below must be asked."""
-    opaque = False
-    way = _way(layer, name)
-    for place in way:
-        try:
-            status = place.lstat()
-        except FileNotFoundError:
-            return False if opaque else None
-        if is_whiteout(status):
-            return False
-        if place != way[-1] and not stat.S_ISDIR(status.st_mode):
-            return False  # a file, or a link that leads elsewhere: nothing is below it
-        opaque = opaque or is_opaque(place)
-    return True
+    def _parts_of(self, directory: str) -> Sequence[Path]:
+        """Down to a layer where it is opaque, or is something else (then only those above it)."""
+        if directory not in self._parts:
+            parts: list[Path] = []
+            for layer, status in self._look(directory):
+                if not stat.S_ISDIR(status.st_mode):
+                    break
+                parts.append(layer)
+                if is_opaque(layer / directory):
+                    break
+            self._parts[directory] = parts
+        return self._parts[directory]

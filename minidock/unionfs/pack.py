@@ -28,6 +28,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import IO, BinaryIO, cast
 
+from minidock.errors import Unavailable
 from minidock.linux.syscalls import Resolve, openat2
 from minidock.unionfs.archive import WHITEOUT
 from minidock.unionfs.dress import DRIVERS_OWN, XATTR
@@ -82,17 +83,33 @@ def order(name: str) -> list[bytes]:
 
 
 def walk(root: Path) -> Iterator[tuple[Path, os.stat_result]]:
-    """Everything below ``root``, parents first, in the order of names."""
-    for entry in sorted(os.scandir(root), key=lambda one: os.fsencode(one.name)):
+    """Everything below ``root``, parents first, in the order of names.
+
+    A tree may be deeper than Python's calls may nest, and its names longer together than the kernel
+    takes a path: then raises :class:`Unavailable`.
+    """
+    waiting = _listing(str(root))
+    while waiting:
+        entry = waiting.pop()
         try:
             status = entry.stat(follow_symlinks=False)
-        except FileNotFoundError:
+            below = _listing(entry.path) if stat.S_ISDIR(status.st_mode) else []
+        except (FileNotFoundError, NotADirectoryError):  # gone in the meantime
             continue
-        path = Path(entry.path)
-        yield path, status
-        if stat.S_ISDIR(status.st_mode):
-            with suppress(FileNotFoundError, NotADirectoryError):
-                yield from walk(path)
+        except OSError as error:
+            if error.errno != errno.ENAMETOOLONG:
+                raise
+            raise Unavailable(
+                f"{entry.path[len(str(root)) :][:40]}…, {len(entry.path)} bytes: file name too long"
+            ) from None
+        yield Path(entry.path), status
+        waiting += below
+
+
+def _listing(directory: str) -> list["os.DirEntry[str]"]:
+    """The last name first."""
+    with os.scandir(directory) as entries:
+        return sorted(entries, key=lambda one: os.fsencode(one.name), reverse=True)
 
 
 # %% One thing

@@ -24,7 +24,7 @@ from pathlib import Path
 
 from minidock import steps
 from minidock.unionfs import Change, Driver
-from minidock.unionfs.archive import WHITEOUT, Whiteouts
+from minidock.unionfs.archive import Whiteouts, is_reserved
 from minidock.unionfs.mapped import bind_mapped
 from minidock.unionfs.pack import order, walk
 
@@ -75,19 +75,16 @@ def compare(layer: Path, own: Path) -> list[Change]:
         if not parent or (parent in mine and stat.S_ISDIR(mine[parent].st_mode)):
             kinds[name] = "D"
     for name in list(kinds):
-        for above in Path(name).parents[:-1]:
-            kinds.setdefault(str(above), "C")
+        while (name := name.rpartition("/")[0]) and name not in kinds:
+            kinds[name] = "C"
     return [Change(kinds[name], f"/{name}") for name in sorted(kinds, key=order)]
 
 
 # %% Comparing
 def _everything(root: Path) -> dict[str, os.stat_result]:
     """All names below ``root``. Who asks for one of them by its path may be led out by a link."""
-    return {
-        str(path.relative_to(root)): status
-        for path, status in walk(root)
-        if not path.name.startswith(WHITEOUT)  # a name that no layer can hold
-    }
+    names = ((str(path.relative_to(root)), status) for path, status in walk(root))
+    return {name: status for name, status in names if not is_reserved(name)}
 
 
 def _same(one: Path, a: os.stat_result, other: Path, b: os.stat_result) -> bool:

@@ -76,14 +76,16 @@ def vary(plain: Path, token: str) -> Path:
     return plain
 
 
-def saved(name: str, layers: list[Path], out: Path) -> Path:
-    """As ``docker save`` writes it: the layers are not compressed."""
+def saved(name: str, layers: list[Path], out: Path, gzipped: bool = False) -> Path:
+    """As ``docker save`` writes it, with plain layers; or with such as a registry has."""
     diff_ids = []
     with tarfile.open(out, "w") as archive:
         for number, layer in enumerate(layers):
             with open(layer, "rb") as file:
                 diff_ids.append(f"sha256:{hashlib.file_digest(file, 'sha256').hexdigest()}")
-            archive.add(layer, f"{number}/layer.tar")
+            if gzipped:  # as Docker's push would: one member, the usual level
+                subprocess.run(["gzip", "-kf6n", layer], check=True)
+            archive.add(f"{layer}.gz" if gzipped else layer, f"{number}/layer.tar")
         config = {
             "architecture": architecture(),
             "os": "linux",
@@ -182,7 +184,7 @@ class Bench:
             for name in names:
                 vary(self.plain, f"{kind}{name}")
                 layers = split(self.plain, 10, name) if ten else [self.plain]
-                out = saved(name, layers, Path(top) / "image.tar")
+                out = saved(name, layers, Path(top) / "image.tar", gzipped=True)
                 third.run("load", "-i", str(out))
                 third.run("push", name)
         title = "pull debian in ten layers" if ten else "pull debian"

@@ -167,6 +167,26 @@ def test_a_container_stands_still_for_its_commit(own: Daemon) -> None:
     assert own.ok("inspect", "-f", "{{.State.Status}}", "box") == "paused\n"
 
 
+def test_two_commits_at_once(own: Daemon) -> None:
+    """The one that ends first does not let the container go on: the other still reads."""
+    script = "dd if=/dev/zero of=/big bs=1M count=300 2>/dev/null; touch /done; sleep 1000"
+    own.ok("run", "-d", "--name", "box", "busybox", "sh", "-c", script)
+    while own.docker("exec", "box", "ls", "/done").returncode:
+        time.sleep(0.05)
+    since = str(time.time())
+    commits = []
+    for name in ("app:1", "app:2"):
+        command = ["docker", "-H", own.host, "commit", "box", name]
+        commits.append(subprocess.Popen(command, stdout=subprocess.DEVNULL))
+        while own.ok("inspect", "-f", "{{.State.Status}}", "box") == "running\n":
+            assert commits[0].poll() is None
+    assert [one.wait() for one in commits] == [0, 0]
+    until = ("--since", since, "--until", str(time.time() + 1), "--format", "{{.Action}}")
+    told = [one for one in own.ok("events", *until).split() if "exec" not in one]
+    assert told == ["pause", "commit", "unpause", "commit"]
+    assert own.ok("inspect", "-f", "{{.State.Status}}", "box") == "running\n"
+
+
 def test_roll_back(own: Daemon) -> None:
     """Two commits without names; the first is found in the history and run again."""
     base = "busybox"

@@ -9,7 +9,7 @@ import socket
 import subprocess
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -192,19 +192,22 @@ class TokenServer:
     authorizations: list[str] = field(default_factory=list)
     life: int = 300
     refresh: str = "refresh-me"
+    gives: Callable[[str], bool] = lambda act: True
 
 
 def base64url(data: bytes) -> str:
     return base64.urlsafe_b64encode(data).rstrip(b"=").decode()
 
 
-def token(top: Path, scopes: list[str], life: int) -> str:
+def token(top: Path, scopes: list[str], life: int, gives: Callable[[str], bool]) -> str:
     """A JSON web token, signed by the authority's key by openssl(1)."""
     access = []
     for scope in (one for text in scopes for one in text.split()):
         kind, _, rest = scope.partition(":")
         name, _, acts = rest.rpartition(":")
-        access.append({"type": kind, "name": name, "actions": acts.split(",")})
+        access.append(
+            {"type": kind, "name": name, "actions": [act for act in acts.split(",") if gives(act)]}
+        )
     now = int(time.time())
     header = {"typ": "JWT", "alg": "RS256", "x5c": [_der(top)]}
     claims = {"iss": "test", "sub": "ann", "aud": "reg", "nbf": now - 60, "iat": now,
@@ -247,7 +250,10 @@ def tokens(tmp_path: Path) -> Iterator[tuple[Registry, TokenServer]]:
         def _give(self, scopes: list[str], allowed: bool, offline: bool) -> None:
             value: dict[str, Any] = {"details": "incorrect username or password"}
             if allowed:
-                value = {"token": token(top, scopes, state.life), "expires_in": state.life}
+                value = {
+                    "token": token(top, scopes, state.life, state.gives),
+                    "expires_in": state.life,
+                }
                 value |= {"refresh_token": state.refresh} if offline else {}
             data = json.dumps(value).encode()
             self.send_response(200 if allowed else 401)

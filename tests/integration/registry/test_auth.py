@@ -100,6 +100,30 @@ def test_the_token_server_says_no(kit: Kit, tokens: tuple[Registry, TokenServer]
         login(Settings(), Credentials("ann", "wrong", server=registry.host))
 
 
+def test_a_token_that_is_not_good_for_it(
+    kit: Kit, other: Kit, tokens: tuple[Registry, TokenServer]
+) -> None:
+    """The token server lets anybody in, and gives less than was asked for; Docker says the same."""
+    registry, server = tokens
+    name, who = f"{registry.host}/tok:1", Credentials("ann", "pw")
+    load(kit.images, saved([name], ONE))
+    denied = "denied: requested access to the resource is denied"
+    server.gives = lambda act: act == "pull"
+    with pytest.raises(MiniDockError) as error:
+        kit.push(name, who)
+    assert str(error.value) == denied
+    server.gives = lambda act: True
+    kit.push(name, who)
+    server.gives = lambda act: False
+    for one in (name, f"{registry.host}/absent:1"):
+        with pytest.raises(MiniDockError) as error:
+            other.pull(one, who=who)
+        assert str(error.value) == (
+            f"pull access denied for {one[:-2]}, repository does not exist or may require"
+            f" 'docker login': {denied}"
+        )
+
+
 def test_a_token_that_has_run_out(kit: Kit, fake: Fake) -> None:
     """The registry stops believing it in the middle: one more is asked for."""
     put_image(fake, ONE, TWO)
@@ -125,8 +149,9 @@ def test_a_token_that_has_run_out(kit: Kit, fake: Fake) -> None:
 
 
 def test_a_realm_without_tls_gets_no_password(kit: Kit) -> None:
-    from minidock.registry.auth import Authorizer, Challenge
+    from minidock.registry.auth import Authorizer
     from minidock.registry.transport import Transport
+    from minidock.registry.words import Challenge
 
     authorizer = Authorizer(Transport(Settings()), "example.invalid", Credentials("a", "b"))
     for realm in ("http://192.0.2.1/token", "ftp://x/", "file:///etc/passwd"):

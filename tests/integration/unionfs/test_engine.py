@@ -61,6 +61,38 @@ def test_a_container_with_each_driver(daemon: Daemon, driver: str) -> None:
     assert daemon.ok("start", "-a", "one") == "mine\n"
 
 
+LAYER = {}  # what the commit below has made with each driver
+
+
+@pytest.mark.parametrize("driver", DRIVERS)
+def test_a_commit_with_each_driver(daemon: Daemon, driver: str) -> None:
+    """The same layer with all of them; on top of it another; after a kill -9 they are still there."""
+    start(daemon, driver)
+    daemon.ok("load", "-i", str(archive("busybox")))
+    script = (
+        "mkdir /new && echo mine > /new/file && ln /new/file /new/link && chown 5:6 /new/file &&"
+        " rm /etc/passwd && touch -d @1000000000 /new/file /new /etc /"
+    )
+    daemon.ok("run", "--name", "one", "--network", "none", "busybox", "sh", "-c", script)
+    daemon.ok("commit", "-c", "ENV A=b", "-m", "first", "one", "made:1")
+    layers = daemon.ok("inspect", "-f", "{{json .RootFS.Layers}}", "made:1")
+    LAYER[driver] = layers
+    assert LAYER[driver] == LAYER[next(iter(LAYER))]
+    bare = ("run", "--rm", "--network", "none")
+    look = "stat -c '%u:%g %h %Y' /new/link; ls /etc/passwd; echo $A"
+    assert daemon.docker(*bare, "made:1", "sh", "-c", look).stdout == "5:6 2 1000000000\nb\n"
+    daemon.ok("run", "-d", "--name", "two", "made:1", "sh", "-c", "rm /new/file; sleep 1000")
+    daemon.ok("commit", "two", "made:2")  # while it runs
+    daemon.stop(signal.SIGKILL)
+    daemon.start()
+    assert daemon.ok("exec", "two", "ls", "/new") == "link\n"
+    assert daemon.ok(*bare, "made:2", "ls", "/new") == "link\n"
+    assert daemon.ok("history", "--format", "{{.Comment}}", "made:2").split("\n")[1] == "first"
+    daemon.ok("rm", "-f", "one", "two")
+    daemon.ok("rmi", "made:2", "made:1")
+    assert daemon.ok(*bare, "busybox", "ls", "/etc/passwd") == "/etc/passwd\n"
+
+
 def test_a_root_that_was_used_with_another_driver(daemon: Daemon) -> None:
     start(daemon, "overlay")
     daemon.ok("load", "-i", str(archive("busybox")))

@@ -120,11 +120,12 @@ HOSTILE: dict[str, bytes] = {
     "hard link to a directory": tar(("x", DIR, {}), ("a", HARD, {"linkname": "x"})),
     "hard link to itself": tar(("a", HARD, {"linkname": "a"})),
     "whiteout of a whiteout": tar(("d/.wh..wh.x", FILE, {})),
+    "in a whiteout": tar((".wh.x/a", FILE, {})),
     "zero in a link": tar(("a", LINK, {"pax_headers": {"linkpath": "a\0b"}})),
     "a link put in the way": tar(
         ("a", DIR, {}), ("a/x", FILE, {}), ("a", LINK, {"linkname": "/etc"}), ("a/y", FILE, {})
     ),
-    "too deep": tar(("a/" * 300, DIR, {})),
+    "too deep": tar(("a/" * 1100, DIR, {})),
     "extended headers without end": pax() * 2000,
     "a sparse map that goes back": sparse((4096, 512), (0, 512)),
     "a sparse map that goes beyond": sparse((1 << 40, 512)),
@@ -167,6 +168,16 @@ def test_a_later_entry_replaces_an_earlier(stack: Stack) -> None:
     assert stat.S_IMODE((root / "b").stat().st_mode) == 0o711
     assert (root / "c").read_bytes() == b"mine"
     assert not (root / "c").is_symlink()
+
+
+def test_directories_that_a_layer_only_implies_are_its_own(stack: Stack) -> None:
+    """Found by the fuzzer: where the layers below are in the same tree, they were taken away."""
+    stack.add(("d/old", FILE, {}), ("e", DIR, {}), ("e/e", FILE, {}))
+    stack.add(("d/d/d/new", FILE, {}), ("e/e/e", FILE, {}), (".wh.e", FILE, {}))
+    stack.add(("d/d/d/d/newer", FILE, {}), ("e/e/f", FILE, {}), (".wh..wh..opq", FILE, {}))
+    assert tree(stack.mount()) == [
+        "d", "d/d", "d/d/d", "d/d/d/d", "d/d/d/d/newer", "e", "e/e", "e/e/f"
+    ]  # fmt: skip
 
 
 # %% Everything that tar can hold

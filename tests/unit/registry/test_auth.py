@@ -6,10 +6,10 @@ import json
 import pytest
 
 from minidock.errors import InvalidParameter
-from minidock.registry.auth import Challenge, Credentials, challenges
+from minidock.registry.auth import Credentials
 from minidock.registry.client import server_domain
 from minidock.registry.settings import Settings, proxy_for
-from minidock.registry.words import said
+from minidock.registry.words import Challenge, challenges, said
 
 
 # %% Challenges
