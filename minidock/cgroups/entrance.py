@@ -35,15 +35,18 @@ class Entrance:
     doors: tuple[int, ...]
 
     @classmethod
-    def open(cls, by_controller: dict[str, str]) -> Self:
-        """Of the directories of one cgroup; version 2's goes by the empty name."""
+    def open(cls, by_controller: dict[str, str], exact: bool = False) -> Self:
+        """Of the directories of one cgroup; version 2's goes by the empty name.
+
+        Unless it must be ``exact``, another below it will do, if that one may hold nobody.
+        """
         unified = by_controller.get("")
         others = dict.fromkeys(place for name, place in by_controller.items() if name)
         opened: list[int] = []
         try:
             for place in others:
                 opened.append(os.open(f"{place}/tasks", os.O_WRONLY | os.O_CLOEXEC))
-            born = None if unified is None else _open_birthplace(unified)
+            born = None if unified is None else _open_birthplace(unified, exact)
         except BaseException:
             for fd in opened:
                 os.close(fd)
@@ -69,11 +72,11 @@ class Entrance:
 
 
 # %% Groups that have groups below them
-def _open_birthplace(directory: str) -> int:
+def _open_birthplace(directory: str, exact: bool) -> int:
     """The directory; or if it passes controllers on, that of the oldest process: the container's init."""
     with open(f"{directory}/cgroup.subtree_control") as file:
         passes_on = file.read().strip()
-    place = _leaf_of_the_first(directory) if passes_on else directory
+    place = _leaf_of_the_first(directory) if passes_on and not exact else directory
     return os.open(place, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
 
 

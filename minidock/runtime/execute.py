@@ -16,6 +16,7 @@ itself undumpable, or a hostile container could reach through its
 **See:** setns(2), clone(2) CLONE_PARENT, prctl(2) PR_SET_DUMPABLE.
 """
 
+import errno
 import json
 import os
 import signal
@@ -24,7 +25,7 @@ from typing import TYPE_CHECKING, Any, NoReturn, Protocol
 
 from minidock import namespaces, steps, terminal
 from minidock.cgroups.entrance import Entrance
-from minidock.errors import InvalidParameter, Unavailable
+from minidock.errors import Conflict, InvalidParameter, Unavailable
 from minidock.linux import syscalls
 from minidock.linux.syscalls import Clone, prctl
 from minidock.runtime import process
@@ -58,7 +59,7 @@ def execute(
     """
     entrance = cgroup.entrance()
     ours, theirs = pair()
-    helper = syscalls.clone(cgroup=entrance.born)
+    helper = _clone_into(entrance)
     if helper == 0:
         order = Order(init, paper, stdio, entrance, preserve_fds)
         ours.close()
@@ -70,6 +71,19 @@ def execute(
     finally:
         os.waitpid(helper, 0)
         ours.close()
+
+
+def _clone_into(entrance: Entrance) -> int:
+    """Version 2 may refuse: a group that passes controllers on to others below it holds nobody."""
+    try:
+        return syscalls.clone(cgroup=entrance.born)
+    except OSError as error:
+        if error.errno != errno.EBUSY:
+            raise
+        place = os.readlink(f"/proc/self/fd/{entrance.born}")
+        raise Conflict(
+            f"adding pid {os.getpid()} to cgroups {place}/cgroup.procs: device or resource busy"
+        ) from None
 
 
 def _listen(channel: Channel) -> tuple[int, int | None]:

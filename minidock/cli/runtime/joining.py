@@ -185,7 +185,7 @@ class SubCgroups:
     def entrance(self) -> Entrance:
         """The way into all of them."""
         try:
-            return Entrance.open(self._directories)
+            return Entrance.open(self._directories, exact=True)
         except FileNotFoundError as error:
             path = f"{os.path.dirname(error.filename)}/cgroup.procs"
             words = f"adding pid {os.getpid()} to {path}: no such file or directory"

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from minidock import cgroups
+from minidock.cgroups.entrance import Entrance
 from minidock.cgroups.v2 import WANTED
 from minidock.errors import Unavailable
 from minidock.linux import syscalls
@@ -56,6 +57,11 @@ def test_entering_a_group_that_has_groups(group: Make) -> None:
     inner.mkdir()
     first = one.spawn("exec sleep 100", below="inner")
     cgroups.write(str(one.path / "cgroup.subtree_control"), "+memory")
+    exact = Entrance.open(one.cgroup.by_controller(), exact=True)
+    with pytest.raises(OSError, match="clone3") as refused:
+        syscalls.clone(cgroup=exact.born)
+    assert refused.value.errno == errno.EBUSY
+    exact.close()
     entrance = one.cgroup.entrance()
     second = syscalls.clone(cgroup=entrance.born)
     if second == 0:
