@@ -90,7 +90,7 @@ def main(work: Work, channel: Channel) -> NoReturn:
         if work.wishes.listener is not None:
             channel.close()
             channel = _await_start(work.wishes.listener)
-        _run_hooks(work, "startContainer", work.spec.hooks.start_container, "created")
+        _run_hooks(work, "startContainer", work.spec.hooks.start_container, "created", filtered)
         process.run(program, work.process, work.wishes.preserve_fds, filtered)
     except BaseException as error:  # noqa: BLE001 (the parent must hear of everything, even of a bug)
         channel.send(describe(error))
@@ -212,9 +212,12 @@ def _tell_hooks(work: Work, channel: Channel) -> None:
     _run_hooks(work, "createContainer", work.spec.hooks.create_container, "creating")
 
 
-def _run_hooks(work: Work, kind: str, wanted: tuple[Hook, ...], status: str) -> None:
+def _run_hooks(
+    work: Work, kind: str, wanted: tuple[Hook, ...], status: str, filtered: "Filter | None" = None
+) -> None:
     if wanted:
-        hooks.run(kind, wanted, {**work.wishes.state, "status": status, "pid": os.getpid()})
+        state = {**work.wishes.state, "status": status, "pid": os.getpid()}
+        hooks.run(kind, wanted, state, filtered)
 
 
 # %% Names and kernel parameters
