@@ -25,9 +25,7 @@ def main() -> "NoReturn":
 
         del sys.argv[1]
         runtime()
-    status = _run()
-    sys.stderr.flush()
-    os._exit(status)
+    os._exit(_run())
 
 
 def _run() -> int:
@@ -37,7 +35,8 @@ def _run() -> int:
 
     try:
         status = run_command(sys.argv[1:])
-        sys.stdout.flush()
+        for stream in filter(None, (sys.stdout, sys.stderr)):  # None: we were called without it
+            stream.flush()
         return status
     except KeyboardInterrupt:
         return 130

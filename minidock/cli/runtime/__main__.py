@@ -46,7 +46,12 @@ def main() -> NoReturn:
     from minidock.cli.runtime import main as run
 
     status = run()
-    sys.stdout.flush()
+    try:
+        for stream in filter(None, (sys.stdout, sys.stderr)):  # None: we were called without it
+            stream.flush()
+    except OSError as error:  # /dev/full and its like, at the very end
+        sys.stderr.write(f"minidock-runtime: {error}\n")
+        status = 1
     os._exit(status)  # the interpreter would take itself apart, object by object, for nobody
 
 
