@@ -92,6 +92,9 @@ def main(arguments: list[str] | None = None) -> int:
         return 130
     except BrokenPipeError:
         return 141
+    except OSError as error:  # a full disk behind our output
+        log.error(str(error))
+        return 1
 
 
 def _run(values: Values, rest: list[str], log: Log) -> int:
