@@ -82,6 +82,8 @@ class Forward:
         data: bytes = self._stream.read(size)
         while len(data) < size and (more := self._stream.read(size - len(data))):
             data += more
+        if not data and self._place == 0:  # no byte at all: Docker takes it for an empty archive
+            data = bytes(size)
         self._place += len(data)
         return data
 
