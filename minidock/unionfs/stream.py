@@ -100,7 +100,8 @@ def write_content(source: tarfile.TarFile, member: tarfile.TarInfo, fd: int) -> 
     stream = source.fileobj
     assert stream is not None
     for start, length in _pieces(member):
-        os.lseek(fd, start, os.SEEK_SET)
+        if start:
+            os.lseek(fd, start, os.SEEK_SET)
         while length:
             data = stream.read(min(length, LARGEST_READ))
             if not data:
