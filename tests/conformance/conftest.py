@@ -40,12 +40,12 @@ class Daemon:
         }
         self.process: subprocess.Popen[bytes] | None = None
 
-    def start(self) -> None:
+    def start(self, *options: str) -> None:
         """Run it in the foreground of a process of ours."""
         reads, writes = os.pipe()
         log = open(self.directory / "daemon.log", "ab")  # noqa: SIM115 (the daemon's, not ours)
         self.process = subprocess.Popen(
-            [sys.executable, "-m", "minidock", "daemon", "--ready-fd", str(writes)],
+            [sys.executable, "-m", "minidock", "daemon", *options, "--ready-fd", str(writes)],
             env=self.environment,
             pass_fds=[writes],
             stdout=log,
