@@ -541,5 +541,11 @@ def test_clients_of_before_1_44_look_at_the_virtual_size(own: Daemon) -> None:
     for path in ("/images/json", "/images/busybox/json", "/system/df"):
         for version, there in (("v1.41", True), ("v1.47", False)):
             body = call(own, "GET", f"/{version}{path}")[1]
-            image = body if "Size" in body else (body["Images"] if "Images" in body else body)[0]
+            image = (
+                body["Images"][0]
+                if "Images" in body
+                else body[0]
+                if isinstance(body, list)
+                else body
+            )
             assert (image.get("VirtualSize") == image["Size"]) == there, (path, version)
