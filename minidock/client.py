@@ -17,19 +17,18 @@ speak only to root's.
 
 from __future__ import annotations
 
-import json
 import os
-import socket
 import stat
 import sys
 import time
-from collections.abc import Iterator
 
 from minidock import errors
 from minidock.errors import Forbidden, MiniDockError, Unavailable
+from minidock.lean import AF_UNIX, dumps, loads, socket
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:  # typing takes 1.5 ms to import, and nothing here needs it to run
+    from collections.abc import Iterator
     from typing import Any, BinaryIO
 
 VERSION = "v1.47"
@@ -58,7 +57,7 @@ def socket_path() -> str:
     return f"{os.environ.get('MINIDOCK_RUN', '/run/minidock')}/minidock.sock"
 
 
-def connect(start: bool = True) -> socket.socket:
+def connect(start: bool = True) -> socket:
     """A connection to the daemon, which is started if there is none."""
     path = socket_path()
     try:
@@ -75,11 +74,11 @@ def connect(start: bool = True) -> socket.socket:
     return _connect(path)
 
 
-def _connect(path: str) -> socket.socket:
+def _connect(path: str) -> socket:
     status = os.stat(path)
     if stat.S_ISSOCK(status.st_mode) and status.st_uid not in (0, os.geteuid()):
         raise Forbidden(f"{path} belongs to user {status.st_uid}, not to root: not trusted")
-    connection = socket.socket(socket.AF_UNIX)
+    connection = socket(AF_UNIX)
     try:
         connection.connect(path)
     except OSError:
@@ -135,12 +134,15 @@ def quote(text: str) -> str:
 
 
 class Answer:
-    """The head of a response; the body is read from :attr:`body`."""
+    """The head of a response; the body comes by :meth:`pieces`."""
 
-    def __init__(self, status: int, headers: dict[str, str], reader: BinaryIO) -> None:
+    def __init__(
+        self, status: int, headers: dict[str, str], reader: BinaryIO, connection: socket
+    ) -> None:
         self.status = status
         self.headers = headers
         self._reader = reader
+        self._connection = connection  # which would be closed if nobody had it any more
 
     def pieces(self) -> Iterator[bytes]:
         """The body as it comes."""
@@ -185,7 +187,7 @@ class Answer:
 class Client:
     """A connection to the daemon; ``headers`` go with every request."""
 
-    def __init__(self, connection: socket.socket | None = None) -> None:
+    def __init__(self, connection: socket | None = None) -> None:
         self.headers: dict[str, str] = {}
         self._connection = connection
         self._reader: Any = None
@@ -208,11 +210,13 @@ class Client:
             self._connection.close()
             self._connection = None
 
-    def _socket(self) -> socket.socket:
+    def _socket(self) -> socket:
         if self._connection is None:
             self._connection = connect()
         if self._reader is None:
-            self._reader = self._connection.makefile("rb")
+            # Not makefile(), which is in the part of the module that we do without.
+            fd = self._connection.fileno()
+            self._reader = open(fd, "rb", buffering=8192, closefd=False)  # noqa: SIM115
         return self._connection
 
     def open(
@@ -225,7 +229,7 @@ class Client:
     ) -> Answer:
         """Send a request and read the head of its answer. Raises the error that the daemon names."""
         connection = self._socket()
-        data = b"" if body is None else json.dumps(body).encode()
+        data = b"" if body is None else dumps(body).encode()
         fields = {"Host": "minidock", **self.headers, **(headers or {})}
         if body is not None:
             fields["Content-Type"] = "application/json"
@@ -240,7 +244,7 @@ class Client:
             self._upload(connection, upload)
         return self._answer()
 
-    def _upload(self, connection: socket.socket, upload: BinaryIO) -> None:
+    def _upload(self, connection: socket, upload: BinaryIO) -> None:
         try:
             while data := upload.read(PIECE):
                 connection.sendall(b"%x\r\n%b\r\n" % (len(data), data))
@@ -257,7 +261,8 @@ class Client:
         while (line := self._reader.readline().strip()) != b"":
             name, _, value = line.decode("latin-1").partition(":")
             headers[name.strip().lower()] = value.strip()
-        answer = Answer(status, headers, self._reader)
+        assert self._connection is not None
+        answer = Answer(status, headers, self._reader, self._connection)
         if status >= 400 or status == 304:
             raise error_of(status, b"" if without_body else answer.read())
         return answer
@@ -271,10 +276,10 @@ class Client:
     def call(self, method: str, path: str, body: Any = None) -> Any:
         """A request whose answer is JSON, or nothing."""
         data = self.open(method, path, body).read()
-        return json.loads(data) if data.strip() and data[:1] in b'{["tfn0123456789' else None
+        return loads(data) if data.strip() and data[:1] in b'{["tfn0123456789' else None
 
     # %% Streams
-    def hijack(self, path: str, body: Any = None) -> tuple[socket.socket, bytes]:
+    def hijack(self, path: str, body: Any = None) -> tuple[socket, bytes]:
         """Turn the connection into a raw stream; returns it, and bytes that came early."""
         self.open("POST", path, body, headers={"Upgrade": "tcp", "Connection": "Upgrade"})
         connection = self._connection
@@ -297,7 +302,7 @@ class Client:
 def error_of(status: int, data: bytes) -> MiniDockError:
     """The error that an answer stands for."""
     try:
-        text = str(json.loads(data)["message"])
+        text = str(loads(data)["message"])
     except (ValueError, KeyError, TypeError):
         text = data.decode(errors="replace").strip()
     error = KINDS.get(status, Unavailable)(text)
@@ -308,7 +313,7 @@ def error_of(status: int, data: bytes) -> MiniDockError:
 def print_messages(answer: Answer) -> None:
     """Print a stream of JSON messages. Raises the error that is among them."""
     for line in answer.lines():
-        message = json.loads(line)
+        message = loads(line)
         if "error" in message:
             error = Unavailable(message["error"])
             error.from_daemon = True

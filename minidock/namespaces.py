@@ -30,7 +30,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from minidock import steps
-from minidock.errors import InvalidParameter
+from minidock.errors import Forbidden, InvalidParameter, Unavailable
 from minidock.linux.syscalls import Clone, setns, unshare
 from minidock.spec.runtime import IDMapping, Namespace, TimeOffset
 
@@ -107,7 +107,7 @@ def harmless(namespaces: Iterable[Namespace]) -> bool:
     """Whether those that exist can be joined by who still has files to write and children to have."""
     kinds = {entry.type for entry in namespaces if entry.path}
     makes_time = any(entry.type == "time" for entry in namespaces)
-    return kinds <= {"network", "ipc", "uts", "cgroup"} and not makes_time
+    return kinds <= {"network", "ipc", "uts"} and not makes_time
 
 
 # %% Existing namespaces: joining them
@@ -187,14 +187,39 @@ def write_id_maps(pid: int, uids: Sequence[IDMapping], gids: Sequence[IDMapping]
     One write per file, and only one ever: the kernel refuses a second. Who
     has no rights over the host's ids may map just its own, and must first
     give up setgroups(2): to leave a group could *add* rights (a file that
-    everybody but the group may read).
+    everybody but the group may read). For those that ``/etc/subuid`` grants a
+    user, there are two programs with the right, which look there.
     """
+    kinds = (
+        ("uid_map", "newuidmap", uids, os.geteuid()),
+        ("gid_map", "newgidmap", gids, os.getegid()),
+    )
     with steps.step("map user and group ids", call="/proc/<pid>/uid_map", chapter="namespaces"):
-        if os.geteuid() != 0:
-            _write(f"/proc/{pid}/setgroups", "deny")
-        for name, maps in (("uid_map", uids), ("gid_map", gids)):
+        for name, program, maps, own in kinds:
+            alone = [(one.host_id, one.size) for one in maps] == [(own, 1)]
+            if os.geteuid() != 0 and not alone:
+                _have_mapped(program, pid, maps)
+                continue
+            if os.geteuid() != 0 and name == "gid_map":
+                _write(f"/proc/{pid}/setgroups", "deny")
             lines = [f"{one.container_id} {one.host_id} {one.size}\n" for one in maps]
             _write(f"/proc/{pid}/{name}", "".join(lines))
+
+
+def _have_mapped(program: str, pid: int, maps: Sequence[IDMapping]) -> None:
+    import subprocess
+
+    words = [str(number) for one in maps for number in (one.container_id, one.host_id, one.size)]
+    try:
+        done = subprocess.run(
+            [program, str(pid), *words], capture_output=True, text=True, check=False
+        )
+    except FileNotFoundError:
+        raise Unavailable(
+            f"rootless containers with more than one id need {program}: apt-get install uidmap"
+        ) from None
+    if done.returncode != 0:
+        raise Forbidden(f"{program} {' '.join(words)}: {done.stderr.strip()}")
 
 
 # %% Entering a running container

@@ -41,13 +41,24 @@ def reopen(fd: int, flags: int) -> int:
     return os.open(f"/proc/self/fd/{fd}", flags | os.O_CLOEXEC)
 
 
-def pack(archive: tarfile.TarFile, fd: int, name: str, seen: dict[tuple[int, int], str]) -> None:
-    """Add what ``fd`` (O_PATH) is, and what is below it, as ``name``.
+Owners = Callable[[int, int], tuple[int, int]]
+Seen = dict[tuple[int, int], str]
+
+
+def as_they_are(uid: int, gid: int) -> tuple[int, int]:
+    """Owners on the one side are the same on the other."""
+    return uid, gid
+
+
+def pack(
+    archive: tarfile.TarFile, fd: int, name: str, seen: Seen, owners: Owners = as_they_are
+) -> None:
+    """Add what ``fd`` (O_PATH) is, and what is below it, as ``name``; ``owners`` says whose it is called.
 
     However deep that is: each thing is opened anew from the top, by a way that follows no link. Raises
     :class:`InvalidParameter` where the way is longer than the kernel takes one.
     """
-    waiting = _pack_one(archive, fd, name, seen)
+    waiting = _pack_one(archive, fd, name, seen, owners)
     while waiting:
         entry = waiting.pop()
         try:
@@ -59,20 +70,20 @@ def pack(archive: tarfile.TarFile, fd: int, name: str, seen: dict[tuple[int, int
                 continue
             raise
         try:
-            below = _pack_one(archive, child, f"{name.rstrip('/')}/{entry}", seen)
+            below = _pack_one(archive, child, f"{name.rstrip('/')}/{entry}", seen, owners)
         finally:
             os.close(child)
         waiting += [f"{entry}/{one}" for one in below]
 
 
 def _pack_one(
-    archive: tarfile.TarFile, fd: int, name: str, seen: dict[tuple[int, int], str]
+    archive: tarfile.TarFile, fd: int, name: str, seen: Seen, owners: Owners
 ) -> list[str]:
     """Add one thing; returns what is in it, the last name first."""
     status = os.fstat(fd)
     info = tarfile.TarInfo(name)
     info.mode, info.mtime = stat.S_IMODE(status.st_mode), int(status.st_mtime)
-    info.uid, info.gid = status.st_uid, status.st_gid
+    info.uid, info.gid = owners(status.st_uid, status.st_gid)
     kind = stat.S_IFMT(status.st_mode)
     if kind == stat.S_IFREG:
         _pack_file(archive, fd, info, status, seen)
@@ -143,15 +154,15 @@ def unpack(
     *,
     keep_kind: bool = False,
     rename: Rename = lambda parts: parts,
-    owner: tuple[int, int] | None = None,
+    owners: Owners = as_they_are,
 ) -> None:
     """Unpack into the directory ``where`` within ``root``; links are followed within ``root``.
 
     ``keep_kind``: a directory does not replace what is none, nor the other way round. ``rename``
-    gives the members other names, ``owner`` another owner. Raises :class:`Forbidden` for an archive
+    gives the members other names, ``owners`` other owners. Raises :class:`Forbidden` for an archive
     that climbs, :class:`InvalidParameter` for what is none.
     """
-    writer = _Writer(root, where, keep_kind, rename, owner)
+    writer = _Writer(root, where, keep_kind, rename, owners)
     try:
         with tarfile.open(fileobj=archive, mode="r|*") as members:
             for member in members:
@@ -168,7 +179,7 @@ class _Writer:
     where: str
     keep_kind: bool
     rename: Rename
-    owner: tuple[int, int] | None
+    owners: Owners
 
     def put(self, members: tarfile.TarFile, member: tarfile.TarInfo) -> None:
         """Make one member, in place of what is there."""
@@ -182,7 +193,7 @@ class _Writer:
                 self._hard_link(member, parent, parts[-1])
                 return
             _make(members, member, parent, parts[-1])
-            _own(member, parent, parts[-1], self.owner or (member.uid, member.gid))
+            _own(member, parent, parts[-1], self.owners(member.uid, member.gid))
         finally:
             os.close(parent)
 

@@ -1,5 +1,6 @@
 """For all tests: the leak check of the host at the end of the session, and a limit of its time."""
 
+import contextlib
 import os
 import secrets
 import subprocess
@@ -37,14 +38,14 @@ def _is_mounted(path: Path) -> bool:
     return any(line.split()[4] == str(path) for line in lines)
 
 
-@pytest.fixture(scope="session", autouse=True)
+@contextlib.contextmanager
 def netns_directory() -> Iterator[None]:
     """The first ``ip netns add`` after a boot mounts ``/run/netns`` on itself, for good.
 
     A chapter of the book does that, so it is done before the leak check looks
     for the first time; at the end the host is as it was.
     """
-    if os.geteuid() != 0 or _is_mounted(NETNS):
+    if _is_mounted(NETNS):
         yield
         return
     existed = NETNS.exists()
@@ -59,18 +60,43 @@ def netns_directory() -> Iterator[None]:
 
 
 # %% The leak check
-@pytest.fixture(scope="session", autouse=True)
-def no_leaks(netns_directory: None) -> Iterator[None]:
-    """Whatever the tests did, the host is as it was; things may take a moment to go."""
-    if os.geteuid() != 0:
-        yield
-        return
-    before = leaks.look()
-    yield
-    left: list[str] = []
-    for _ in range(50):
-        left = leaks.compare(before, leaks.look())
-        if not left:
-            return
-        time.sleep(0.1)
-    pytest.fail("left on the host:\n  " + "\n  ".join(left))
+class LeakCheck:
+    """Whatever the tests did, the host is as it was; things may take a moment to go.
+
+    A plugin of the session that has all tests, not of the workers that share
+    them (``-n 2``): what one of those has made is no leak to the other.
+    """
+
+    def __init__(self) -> None:
+        self.left: list[str] = []
+        self.stack = contextlib.ExitStack()
+        self.before: leaks.Snapshot = {}
+
+    def pytest_sessionstart(self) -> None:
+        """Before anything else is made."""
+        self.stack.enter_context(netns_directory())
+        self.before = leaks.look()
+
+    @pytest.hookimpl(trylast=True)
+    def pytest_sessionfinish(self, session: pytest.Session) -> None:
+        """After the last fixture has gone."""
+        for _ in range(50):
+            self.left = leaks.compare(self.before, leaks.look())
+            if not self.left:
+                break
+            time.sleep(0.1)
+        else:
+            session.exitstatus = pytest.ExitCode.TESTS_FAILED
+        self.stack.close()
+
+    def pytest_terminal_summary(self, terminalreporter: pytest.TerminalReporter) -> None:
+        """Say it where the eye falls."""
+        if self.left:
+            terminalreporter.section("left on the host", red=True)
+            terminalreporter.write_line("\n".join(self.left))
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """For root, once."""
+    if os.geteuid() == 0 and "PYTEST_XDIST_WORKER" not in os.environ:
+        config.pluginmanager.register(LeakCheck())

@@ -16,8 +16,8 @@ or 12) need no such care: they are normalised.
 A comment before a block says what it needs: ``% needs: cgroup-v2``. A block
 whose need is not met is skipped, and said so.
 
-Each chapter has a private daemon (its own directories and bridge), with the
-images ``busybox`` and ``debian:bookworm``.
+Each chapter has a private daemon (its own directories and bridge), with those
+of the images ``busybox`` and ``debian:bookworm`` that it speaks of.
 
 ``python -m tools.transcripts [--rewrite] [CHAPTER…]`` runs them;
 ``--rewrite`` puts what was really printed into the chapter.
@@ -238,16 +238,21 @@ def skipped(path: Path) -> list[str]:
     return [f"{len(lines)} commands need {need}" for need, lines in lacking.items()]
 
 
+def _images(commands: list[Command]) -> list[str]:
+    """Loading one takes an emulated machine half a minute: only what is typed or shown."""
+    words = "\n".join("\n".join([command.text, *command.shown]) for command in commands)
+    return [image for image in ("busybox", "debian:bookworm") if image.partition(":")[0] in words]
+
+
 def run_chapter(path: Path, rewrite: bool = False) -> list[str]:
     """What differs, command by command; with ``rewrite`` the chapter is made to agree."""
     commands = blocks(path.read_text())
     problems: list[str] = []
     real: dict[int, list[str]] = {}
     with environment() as own, tempfile.TemporaryDirectory(prefix="mdbook") as place:
-        if any("minidock" in command.text for command in commands):
-            for image in ("busybox", "debian:bookworm"):
-                load = ["minidock", "load", "-i", str(archive(image))]
-                subprocess.run(load, env=own, check=True, capture_output=True)
+        for image in _images(commands):
+            load = ["minidock", "load", "-i", str(archive(image))]
+            subprocess.run(load, env=own, check=True, capture_output=True)
         shell = Shell(own, Path(place))
         try:
             for command in commands:

@@ -36,6 +36,7 @@ from functools import cache
 from typing import Any
 
 from minidock import steps
+from minidock.cgroups.entrance import Entrance
 from minidock.errors import Conflict, Unavailable
 from minidock.spec.resources import Rdma
 from minidock.spec.runtime import Resources
@@ -159,19 +160,21 @@ class Cgroup(ABC):
         return os.path.isdir(self.directories()[-1])
 
     # %% Processes
-    def join_paths(self) -> list[str]:
-        """The files into which a process writes its pid to enter."""
-        return [f"{directory}/cgroup.procs" for directory in self.directories()]
+    def entrance(self) -> Entrance:
+        """The way in for a process; children that it has later are born in here."""
+        return Entrance.open(self.by_controller())
 
     def add(self, pid: int) -> None:
-        """Put the process ``pid`` in; children that it has later are born in here."""
-        for path in self.join_paths():
-            write(path, str(pid))
+        """Put the process ``pid`` in from outside, which is slow: see :mod:`.entrance`."""
+        for directory in self.directories():
+            write(f"{directory}/cgroup.procs", str(pid))
 
     def pids(self) -> list[int]:
         """The processes in it, as the host numbers them; none if it is gone."""
         with suppress(FileNotFoundError, OSError):
-            return sorted(int(line) for line in read(self.join_paths()[0]).split())
+            return sorted(
+                int(line) for line in read(f"{self.directories()[0]}/cgroup.procs").split()
+            )
         return []
 
     def everybody(self) -> list[int]:

@@ -64,22 +64,6 @@ class V2Cgroup(Cgroup):
         os.makedirs(self.directory, exist_ok=True)
         switch_on_above(self._tree, self.path, WANTED)
 
-    def add(self, pid: int) -> None:
-        """Put ``pid`` in. A group that has groups below may hold nobody: then where the first one is."""
-        try:
-            super().add(pid)
-        except OSError as error:
-            if error.errno != errno.EBUSY:
-                raise
-            write(f"{self._leaf_of_the_first()}/cgroup.procs", str(pid))
-
-    def _leaf_of_the_first(self) -> str:
-        """The directory, at or below ours, of the oldest process: a container's own init."""
-        places = {}
-        for place, _, _ in os.walk(self.directory):
-            places.update({int(pid): place for pid in read(f"{place}/cgroup.procs").split()})
-        return places[min(places)] if places else self.directory
-
     # %% Limits
     def apply(self, resources: Resources) -> None:
         """Set the limits, file by file."""

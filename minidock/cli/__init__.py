@@ -178,7 +178,7 @@ def _guarded(name: str, rest: list[str]) -> int:
         print(module.HELP[name])
         return 0
     except UsageError as error:
-        return _complain(error, name, module.HELP[name].partition("\n\n")[0])
+        return _complain(error, name, str(module.HELP[name]).partition("\n\n")[0])
     except (MiniDockError, OSError) as error:
         hint = HINT if name == "run" else ""
         sys.stderr.write(f"{_prefix(name, error)}{error}{hint}\n")

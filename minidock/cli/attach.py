@@ -6,7 +6,7 @@
 import json
 
 from minidock.cli import streams
-from minidock.cli.flags import Flag, PlainError, need, parse, usage
+from minidock.cli.flags import Flag, PlainError, Usage, need, parse
 from minidock.cli.run import proxied_signals
 from minidock.client import Client
 
@@ -16,7 +16,7 @@ FLAGS = [
     Flag("detach-keys", "", "string", "Override the key sequence for detaching a container"),
 ]
 
-HELP = {"attach": usage("attach", "[OPTIONS] CONTAINER", "Attach to a running container", FLAGS)}
+HELP = {"attach": Usage("attach", "[OPTIONS] CONTAINER", "Attach to a running container", FLAGS)}
 
 
 # %% attach

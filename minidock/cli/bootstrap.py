@@ -6,13 +6,13 @@
 import tempfile
 from pathlib import Path
 
-from minidock.cli.flags import Flag, parse, usage
+from minidock.cli.flags import Flag, Usage, parse
 from minidock.client import Client
 
 FLAGS = [Flag("output", "o", "string", "Write the archive here instead of loading it")]
 
 HELP = {
-    "bootstrap": usage(
+    "bootstrap": Usage(
         "bootstrap",
         "[OPTIONS] [IMAGE...]",
         "Make base images (debian:bookworm, busybox) from Debian packages, and load them",

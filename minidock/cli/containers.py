@@ -11,7 +11,7 @@ from collections.abc import Callable
 from typing import Any
 from urllib.parse import quote
 
-from minidock.cli.flags import Flag, PlainError, Values, need, parse, usage
+from minidock.cli.flags import Flag, PlainError, Usage, Values, need, parse
 from minidock.client import Client
 from minidock.errors import MiniDockError, NotFound, NotModified
 
@@ -65,7 +65,7 @@ ABOUT = {
 }
 
 HELP = {
-    name: usage(name, synopsis, about, FLAGS[name]) for name, (synopsis, about) in ABOUT.items()
+    name: Usage(name, synopsis, about, FLAGS[name]) for name, (synopsis, about) in ABOUT.items()
 }
 
 

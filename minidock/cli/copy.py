@@ -23,7 +23,7 @@ import tempfile
 from typing import IO, Any, BinaryIO, cast
 from urllib.parse import quote
 
-from minidock.cli.flags import Flag, PlainError, need, parse, usage
+from minidock.cli.flags import Flag, PlainError, Usage, need, parse
 from minidock.client import Answer, Client
 from minidock.errors import InvalidParameter, NotFound
 
@@ -39,7 +39,7 @@ SYNOPSIS = """\
 
 ABOUT = "Copy files/folders between a container and the local filesystem"
 
-HELP = {"cp": usage("cp", SYNOPSIS, ABOUT, FLAGS)}
+HELP = {"cp": Usage("cp", SYNOPSIS, ABOUT, FLAGS)}
 
 GO_DIRECTORY, GO_LINK = 1 << 31, 1 << 27
 
@@ -121,7 +121,7 @@ def _take_out(answer: Answer, target: str, into: bool, only_content: bool) -> No
     root = os.open(base, PATH | os.O_DIRECTORY)
     try:
         archive = cast(BinaryIO, _Pieces(answer.pieces()))
-        unpack(archive, root, keep_kind=True, rename=rename, owner=owner)
+        unpack(archive, root, keep_kind=True, rename=rename, owners=lambda *_: owner)
     except InvalidParameter as error:
         raise PlainError(str(error)) from None
     finally:

@@ -5,7 +5,7 @@
 
 import os
 
-from minidock.cli.flags import Flag, need, parse, usage
+from minidock.cli.flags import Flag, Usage, need, parse
 
 FLAGS = [
     Flag("ready-fd", "", "int", "", -1),
@@ -27,7 +27,7 @@ FLAGS = [
     Flag("userns-remap", "", "string", "User/Group setting for user namespaces"),
 ]
 
-HELP = {"daemon": usage("daemon", "[OPTIONS]", "Run the MiniDock daemon in the foreground", FLAGS)}
+HELP = {"daemon": Usage("daemon", "[OPTIONS]", "Run the MiniDock daemon in the foreground", FLAGS)}
 
 
 # %% daemon

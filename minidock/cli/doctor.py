@@ -6,11 +6,11 @@
 import json
 from dataclasses import asdict
 
-from minidock.cli.flags import Flag, need, parse, usage
+from minidock.cli.flags import Flag, Usage, need, parse
 
 FLAGS = [Flag("format", "", "string", "'json', or nothing for a table")]
 
-HELP = {"doctor": usage("doctor", "[OPTIONS]", "Check whether this host can run containers", FLAGS)}
+HELP = {"doctor": Usage("doctor", "[OPTIONS]", "Check whether this host can run containers", FLAGS)}
 
 MARKS = {"ok": "ok  ", "warn": "warn", "fail": "FAIL"}
 

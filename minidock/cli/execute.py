@@ -8,7 +8,7 @@
 from __future__ import annotations
 
 from minidock.cli import streams
-from minidock.cli.flags import Flag, OptionError, PlainError, need, parse, usage
+from minidock.cli.flags import Flag, OptionError, PlainError, Usage, need, parse
 from minidock.cli.values import variable
 from minidock.client import Client
 
@@ -29,7 +29,7 @@ FLAGS = [
 ]
 
 HELP = {
-    "exec": usage(
+    "exec": Usage(
         "exec",
         "[OPTIONS] CONTAINER COMMAND [ARG...]",
         "Execute a command in a running container",

@@ -6,7 +6,6 @@ A second connection listens to the daemon for the steps of all requests that
 carry our token; a thread prints them to stderr while the command goes on.
 """
 
-import json
 import os
 import sys
 import threading
@@ -15,11 +14,12 @@ from contextlib import contextmanager, suppress
 
 from minidock.client import Client
 from minidock.errors import Unavailable
+from minidock.lean import SHUT_RDWR, loads
 
 
 # %% Listening to our own steps
 @contextmanager
-def explained(client: Client, wanted: bool) -> Iterator[None]:
+def explained(client: Client, wanted: bool = True) -> Iterator[None]:
     """Print the steps of all requests of ``client`` in this block."""
     if not wanted:
         yield
@@ -34,7 +34,7 @@ def explained(client: Client, wanted: bool) -> Iterator[None]:
         sys.stderr.write(f"{'ms':>8}  {'process':<8} {'step':<40} {'call':<28} chapter\n")
         with suppress(Unavailable):  # it is we who hang up, in the middle, when we have heard all
             for line in answer.lines():
-                record = json.loads(line)
+                record = loads(line)
                 if record["title"] == "":
                     break
                 _print(record)
@@ -47,9 +47,7 @@ def explained(client: Client, wanted: bool) -> Iterator[None]:
         over.wait(0.15)
         listener_socket = listener._connection
         if listener_socket is not None:
-            import socket
-
-            listener_socket.shutdown(socket.SHUT_RDWR)
+            listener_socket.shutdown(SHUT_RDWR)
         thread.join(1)
 
 

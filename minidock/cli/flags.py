@@ -320,19 +320,29 @@ CONVERT: dict[str, Callable[[str], Any]] = {
 WIDTH = 80
 
 
-def usage(command: str, synopsis: str, about: str, flags: list[Flag]) -> str:
-    """The text of ``--help``."""
-    lines = [f"Usage:  minidock {command} {synopsis}".rstrip(), "", about]
-    shown = [flag for flag in sorted(flags, key=lambda one: one.name) if flag.help]
-    if shown:
-        heads = [_head(flag) for flag in shown]
-        column = max(len(head) for head in heads) + 3
-        lines += ["", "Options:"]
-        for head, flag in zip(heads, shown, strict=True):
-            first, *rest = _wrap(flag.help, WIDTH - column)
-            lines.append(f"{head:<{column}}{first}")
-            lines += [" " * column + line for line in rest]
-    return "\n".join(lines)
+class Usage:
+    """The text of ``--help``; laid out when somebody wants to see it."""
+
+    __slots__ = ("_about", "_command", "_flags", "_synopsis")
+
+    def __init__(self, command: str, synopsis: str, about: str, flags: list[Flag]) -> None:
+        self._command = command
+        self._synopsis = synopsis
+        self._about = about
+        self._flags = flags
+
+    def __str__(self) -> str:
+        lines = [f"Usage:  minidock {self._command} {self._synopsis}".rstrip(), "", self._about]
+        shown = [flag for flag in sorted(self._flags, key=lambda one: one.name) if flag.help]
+        if shown:
+            heads = [_head(flag) for flag in shown]
+            column = max(len(head) for head in heads) + 3
+            lines += ["", "Options:"]
+            for head, flag in zip(heads, shown, strict=True):
+                first, *rest = _wrap(flag.help, WIDTH - column)
+                lines.append(f"{head:<{column}}{first}")
+                lines += [" " * column + line for line in rest]
+        return "\n".join(lines)
 
 
 def _head(flag: Flag) -> str:

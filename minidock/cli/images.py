@@ -9,7 +9,7 @@ from typing import Any, BinaryIO
 from urllib.parse import quote
 
 from minidock.cli import progress
-from minidock.cli.flags import Flag, PlainError, need, parse, usage
+from minidock.cli.flags import Flag, PlainError, Usage, need, parse
 from minidock.cli.ps import filters
 from minidock.cli.table import ago, human_size, local_time, show
 from minidock.client import Client, print_messages
@@ -47,19 +47,19 @@ FLAGS = {
 }
 
 HELP = {
-    "images": usage("images", "[OPTIONS] [REPOSITORY[:TAG]]", "List images", FLAGS["images"]),
-    "history": usage(
+    "images": Usage("images", "[OPTIONS] [REPOSITORY[:TAG]]", "List images", FLAGS["images"]),
+    "history": Usage(
         "history", "[OPTIONS] IMAGE", "Show the history of an image", FLAGS["history"]
     ),
-    "load": usage("load", "[OPTIONS]", "Load an image from a tar archive or STDIN", FLAGS["load"]),
-    "import": usage(
+    "load": Usage("load", "[OPTIONS]", "Load an image from a tar archive or STDIN", FLAGS["load"]),
+    "import": Usage(
         "import",
         "[OPTIONS] file|- [REPOSITORY[:TAG]]",
         "Import a root file system",
         FLAGS["import"],
     ),
-    "rmi": usage("rmi", "[OPTIONS] IMAGE [IMAGE...]", "Remove one or more images", FLAGS["rmi"]),
-    "tag": usage("tag", "SOURCE_IMAGE[:TAG] TARGET_IMAGE[:TAG]", "Create a tag", []),
+    "rmi": Usage("rmi", "[OPTIONS] IMAGE [IMAGE...]", "Remove one or more images", FLAGS["rmi"]),
+    "tag": Usage("tag", "SOURCE_IMAGE[:TAG] TARGET_IMAGE[:TAG]", "Create a tag", []),
 }
 
 

@@ -8,7 +8,7 @@ import sys
 from collections.abc import Callable
 from typing import Any
 
-from minidock.cli.flags import Flag, PlainError, need, parse, usage
+from minidock.cli.flags import Flag, PlainError, Usage, need, parse
 from minidock.client import Client
 from minidock.errors import NotFound
 
@@ -21,13 +21,13 @@ FLAGS = [
 ]
 
 HELP = {
-    "inspect": usage(
+    "inspect": Usage(
         "inspect", "[OPTIONS] NAME|ID [NAME|ID...]", "Return low-level information", FLAGS
     )
 }
 
 for _kind in ("container", "image"):
-    HELP[f"{_kind} inspect"] = usage(
+    HELP[f"{_kind} inspect"] = Usage(
         f"{_kind} inspect",
         f"[OPTIONS] {_kind.upper()} [{_kind.upper()}...]",
         f"Display detailed information on one or more {_kind}s",

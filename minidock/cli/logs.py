@@ -5,7 +5,7 @@
 
 from urllib.parse import quote
 
-from minidock.cli.flags import Flag, PlainError, need, parse, usage
+from minidock.cli.flags import Flag, PlainError, Usage, need, parse
 from minidock.cli.streams import Demultiplexer, write_all
 from minidock.client import Client
 
@@ -20,7 +20,7 @@ FLAGS = [
     ),
 ]
 
-HELP = {"logs": usage("logs", "[OPTIONS] CONTAINER", "Fetch the logs of a container", FLAGS)}
+HELP = {"logs": Usage("logs", "[OPTIONS] CONTAINER", "Fetch the logs of a container", FLAGS)}
 
 
 # %% logs

@@ -9,7 +9,7 @@ import json
 from typing import Any
 from urllib.parse import quote
 
-from minidock.cli.flags import Flag, need, parse, usage
+from minidock.cli.flags import Flag, Usage, need, parse
 from minidock.cli.table import ago, human_size, show
 from minidock.client import Client
 
@@ -29,7 +29,7 @@ FLAGS = [
     Flag("size", "s", "bool", "Display total file sizes"),
 ]
 
-HELP = {"ps": usage("ps", "[OPTIONS]", "List containers", FLAGS)}
+HELP = {"ps": Usage("ps", "[OPTIONS]", "List containers", FLAGS)}
 
 
 # %% ps

@@ -10,7 +10,7 @@ from __future__ import annotations
 import sys
 from urllib.parse import quote
 
-from minidock.cli.flags import Flag, PlainError, need, parse, usage
+from minidock.cli.flags import Flag, PlainError, Usage, need, parse
 from minidock.client import Client
 from minidock.spec import reference
 
@@ -38,12 +38,12 @@ LOGIN = [
 ]
 
 HELP = {
-    "pull": usage(
+    "pull": Usage(
         "pull", "[OPTIONS] NAME[:TAG|@DIGEST]", "Download an image from a registry", PULL
     ),
-    "push": usage("push", "[OPTIONS] NAME[:TAG]", "Upload an image to a registry", PUSH),
-    "login": usage("login", "[OPTIONS] [SERVER]", "Authenticate to a registry", LOGIN),
-    "logout": usage("logout", "[SERVER]", "Log out from a registry", []),
+    "push": Usage("push", "[OPTIONS] NAME[:TAG]", "Upload an image to a registry", PUSH),
+    "login": Usage("login", "[OPTIONS] [SERVER]", "Authenticate to a registry", LOGIN),
+    "logout": Usage("logout", "[SERVER]", "Log out from a registry", []),
 }
 
 

@@ -14,15 +14,14 @@ from __future__ import annotations
 
 import os
 import sys
-import threading
 
 from minidock.cli import HINT
-from minidock.cli.explain import explained
-from minidock.cli.flags import Flag, PlainError, need, parse, usage
+from minidock.cli.flags import Flag, PlainError, Usage, need, parse
 from minidock.cli.options import OPTIONS
 from minidock.cli.request import body_of, check_pull
 from minidock.client import Client, quote
 from minidock.errors import MiniDockError, NotFound
+from minidock.lean import SIGHUP, SIGINT, SIGQUIT, SIGTERM, SIGUSR1, loads, signal
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:  # typing takes 1.5 ms to import, and nothing here needs it to run
@@ -37,13 +36,13 @@ RUN_ONLY = [
 ]
 
 HELP = {
-    "run": usage(
+    "run": Usage(
         "run",
         "[OPTIONS] IMAGE [COMMAND] [ARG...]",
         "Create and run a new container from an image",
         [*OPTIONS, *RUN_ONLY],
     ),
-    "create": usage(
+    "create": Usage(
         "create", "[OPTIONS] IMAGE [COMMAND] [ARG...]", "Create a new container", OPTIONS
     ),
 }
@@ -120,14 +119,22 @@ def run(arguments: list[str]) -> int:
     client = Client.from_environment()
     if values["fault"]:
         client.headers["X-MiniDock-Fault"] = values["fault"]
-    with explained(client, values["explain"]):
-        container = make(client, values, body)
-        if values["detach"]:
-            _start(client, container)
-            print(container)
-            return 0
-        streams = {name.lower(): body[f"Attach{name}"] for name in ("Stdin", "Stdout", "Stderr")}
-        return attached(client, container, {**values, "streams": streams})
+    if not values["explain"]:
+        return _run(client, values, body)
+    from minidock.cli.explain import explained
+
+    with explained(client):
+        return _run(client, values, body)
+
+
+def _run(client: Client, values: Any, body: dict[str, Any]) -> int:
+    container = make(client, values, body)
+    if values["detach"]:
+        _start(client, container)
+        print(container)
+        return 0
+    streams = {name.lower(): body[f"Attach{name}"] for name in ("Stdin", "Stdout", "Stderr")}
+    return attached(client, container, {**values, "streams": streams})
 
 
 def need_terminal(first: str = "") -> None:
@@ -169,9 +176,7 @@ def attached(client: Client, container: str, wishes: dict[str, Any]) -> int:
         stayed = streams.connect(raw, early, terminal, wanted["stdin"], resized, keys)
     if not stayed:
         return 0
-    import json
-
-    return int(json.loads(waiter.read())["StatusCode"])
+    return int(loads(waiter.read())["StatusCode"])
 
 
 def status_of(message: str) -> int:
@@ -195,16 +200,8 @@ class proxied_signals:  # noqa: N801 (reads as a statement)
     def __enter__(self) -> None:
         if not self._wanted:
             return
-        import signal
-
-        for number in (
-            signal.SIGINT,
-            signal.SIGTERM,
-            signal.SIGHUP,
-            signal.SIGQUIT,
-            signal.SIGUSR1,
-        ):
-            self._before[number] = signal.signal(number, lambda n, _: self._send(n))
+        for number in (SIGINT, SIGTERM, SIGHUP, SIGQUIT, SIGUSR1):
+            self._before[number] = signal(number, lambda n, _: self._send(n))
 
     def _send(self, number: int) -> None:
         """In a thread: a signal may come in the middle of a request on the connection."""
@@ -215,13 +212,13 @@ class proxied_signals:  # noqa: N801 (reads as a statement)
             except MiniDockError:
                 return  # it has ended in the meantime
 
+        import threading
+
         threading.Thread(target=send, daemon=True).start()
 
     def __exit__(self, *_: object) -> None:
-        import signal
-
         for number, before in self._before.items():
-            signal.signal(number, before)
+            signal(number, before)
 
 
 COMMANDS = {"create": create, "run": run}

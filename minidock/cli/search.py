@@ -7,7 +7,7 @@ import json
 from typing import Any
 from urllib.parse import quote
 
-from minidock.cli.flags import Flag, UsageError, parse, usage
+from minidock.cli.flags import Flag, Usage, UsageError, parse
 from minidock.cli.ps import filters
 from minidock.cli.table import show
 from minidock.client import Client
@@ -19,7 +19,7 @@ FLAGS = [
     Flag("no-trunc", "", "bool", "Don't truncate output"),
 ]
 
-HELP = {"search": usage("search", "[OPTIONS] TERM", "Search a registry for images", FLAGS)}
+HELP = {"search": Usage("search", "[OPTIONS] TERM", "Search a registry for images", FLAGS)}
 WIDEST = 45  # characters of a description
 
 

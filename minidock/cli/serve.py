@@ -5,7 +5,7 @@
 
 from pathlib import Path
 
-from minidock.cli.flags import Flag, UsageError, Values, need, parse, usage
+from minidock.cli.flags import Flag, Usage, UsageError, Values, need, parse
 from minidock.errors import NotFound
 
 FILES = ("htpasswd", "access", "tls-cert", "tls-key")
@@ -35,8 +35,8 @@ FLAGS = {
     ],
 }
 
-SERVE = usage("registry serve", "[OPTIONS]", "Serve images over HTTP", FLAGS["serve"])
-COLLECT = usage("registry gc", "[OPTIONS]", "Throw away what nobody needs", FLAGS["gc"])
+SERVE = Usage("registry serve", "[OPTIONS]", "Serve images over HTTP", FLAGS["serve"])
+COLLECT = Usage("registry gc", "[OPTIONS]", "Throw away what nobody needs", FLAGS["gc"])
 HELP = {
     "registry": "Usage:  minidock registry COMMAND\n\nRun an image registry\n\nCommands:\n"
     "  serve       Serve images over HTTP\n"

@@ -9,7 +9,7 @@ import json
 import sys
 from typing import Any
 
-from minidock.cli.flags import Flag, parse, usage
+from minidock.cli.flags import Flag, Usage, parse
 from minidock.cli.table import binary_size, human_size, show
 from minidock.client import Client
 from minidock.errors import NotFound
@@ -22,7 +22,7 @@ FLAGS = [
 ]
 
 HELP = {
-    "stats": usage(
+    "stats": Usage(
         "stats",
         "[OPTIONS] [CONTAINER...]",
         "Display a live stream of container(s) resource usage statistics",

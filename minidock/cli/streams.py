@@ -5,45 +5,33 @@ is just bytes both ways, and *our* terminal must be put into raw mode, so
 that Ctrl-C goes to the program instead of to us; without one, output comes
 in pieces, each behind eight bytes that say whether it is stdout or stderr.
 
-The traps. The terminal must be put back whatever happens. The end of our
-input is told by closing just that half of the connection. And Ctrl-P Ctrl-Q
-leaves without stopping the program.
+The traps. The end of our input is told by closing just that half of the
+connection. And Ctrl-P Ctrl-Q leaves without stopping the program.
 
 **Interface:** :func:`connect`, :func:`detach_keys`, :func:`window_size`.
 
-**See:** termios(3), tty_ioctl(4), shutdown(2); Engine API, "Stream format".
+**See:** tty_ioctl(4), shutdown(2); Engine API, "Stream format".
 """
+
+from __future__ import annotations
 
 import os
 import select
-import socket
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 
 from minidock.cli.flags import PlainError
+from minidock.lean import SHUT_WR
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from minidock.lean import socket
 
 DETACH = "ctrl-p,ctrl-q"
 PIECE = 64 * 1024
 
 
-# %% Our own terminal
-@contextmanager
-def raw_terminal(fd: int) -> Iterator[None]:
-    """Raw mode during this block, if ``fd`` is a terminal."""
-    if not os.isatty(fd):
-        yield
-        return
-    import termios
-    import tty
-
-    before = termios.tcgetattr(fd)
-    try:
-        tty.setraw(fd)
-        yield
-    finally:
-        termios.tcsetattr(fd, termios.TCSADRAIN, before)
-
-
+# %% How large our window is
 def window_size(fd: int) -> tuple[int, int]:
     """Height and width; zeros where there is no terminal."""
     try:
@@ -118,7 +106,7 @@ class Escape:
 
 # %% Both ways
 def connect(
-    connection: socket.socket,
+    connection: socket,
     early: bytes,
     terminal: bool,
     stdin: bool,
@@ -128,77 +116,61 @@ def connect(
     """:func:`copy`, with our own terminal in raw mode where that is called for."""
     if not (terminal and stdin):
         return copy(connection, early, terminal, stdin)
-    with raw_terminal(0):
-        return copy(connection, early, terminal, stdin, resized, keys)
+    from minidock.cli.window import raw_terminal, watching_window
+
+    with raw_terminal(0), watching_window(resized) as woken:
+        return copy(connection, early, terminal, stdin, woken, resized, keys)
 
 
 def copy(
-    connection: socket.socket,
+    connection: socket,
     early: bytes,
     terminal: bool,
     stdin: bool,
+    woken: Sequence[int] = (),
     resized: Callable[[], None] = lambda: None,
     keys: bytes = b"",
 ) -> bool:
-    """Copy until the container's side ends; False if the user has detached."""
+    """Copy until the container's side ends; False if the user has detached.
+
+    ``woken`` is readable when ``resized`` must be called.
+    """
     show = (lambda data: write_all(1, data)) if terminal else Demultiplexer().feed
     if early:
         show(early)
     sources: list[int] = [connection.fileno(), *([0] if stdin else [])]
     if not stdin:
-        connection.shutdown(socket.SHUT_WR)
+        connection.shutdown(SHUT_WR)
     escape = Escape(keys)
-    with watching_window(terminal, resized) as woken:
-        while True:
-            ready, _, _ = select.select([*sources, *woken], [], [])
-            if woken and woken[0] in ready:
-                os.read(woken[0], 4096)
-                resized()
-            if connection.fileno() in ready:
-                data = connection.recv(PIECE)
-                if not data:
-                    return True
-                show(data)
-            if 0 in ready:
-                typed = os.read(0, PIECE)
-                if keys and typed:
-                    typed, pressed = escape.feed(typed)
-                    if typed:
-                        _give(connection, typed)
-                    if pressed:
-                        return False
-                elif not _give(connection, escape.rest() + typed) or not typed:
-                    sources.remove(0)
+    while True:
+        ready, _, _ = select.select([*sources, *woken], [], [])
+        if woken and woken[0] in ready:
+            os.read(woken[0], 4096)
+            resized()
+        if connection.fileno() in ready:
+            data = connection.recv(PIECE)
+            if not data:
+                return True
+            show(data)
+        if 0 in ready:
+            typed = os.read(0, PIECE)
+            if keys and typed:
+                typed, pressed = escape.feed(typed)
+                if typed:
+                    _give(connection, typed)
+                if pressed:
+                    return False
+            elif not _give(connection, escape.rest() + typed) or not typed:
+                sources.remove(0)
 
 
-def _give(connection: socket.socket, data: bytes) -> bool:
+def _give(connection: socket, data: bytes) -> bool:
     """Send input; at its end close that half. False when no more is to be sent."""
     try:
         if data:
             connection.sendall(data)
             return True
-        connection.shutdown(socket.SHUT_WR)
+        connection.shutdown(SHUT_WR)
     except (BrokenPipeError, ConnectionResetError, OSError):
         return False
     return False
-
-
-@contextmanager
-def watching_window(terminal: bool, resized: Callable[[], None]) -> Iterator[list[int]]:
-    """A descriptor that becomes readable when our window has another size."""
-    if not terminal:
-        yield []
-        return
-    import signal
-
-    reads, writes = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
-    before = signal.signal(signal.SIGWINCH, lambda *_: None)
-    old = signal.set_wakeup_fd(writes)
-    try:
-        resized()
-        yield [reads]
-    finally:
-        signal.set_wakeup_fd(old)
-        signal.signal(signal.SIGWINCH, before)
-        os.close(reads)
-        os.close(writes)

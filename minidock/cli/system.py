@@ -8,7 +8,7 @@ import time
 from typing import Any
 
 from minidock import __version__
-from minidock.cli.flags import Flag, PlainError, need, parse, usage
+from minidock.cli.flags import Flag, PlainError, Usage, need, parse
 from minidock.cli.logs import moment
 from minidock.cli.ps import filters
 from minidock.cli.table import print_table
@@ -26,10 +26,10 @@ EVENTS = [
 ]
 
 HELP = {
-    "version": usage("version", "[OPTIONS]", "Show the version information", [FORMAT]),
-    "info": usage("info", "[OPTIONS]", "Display system-wide information", [FORMAT]),
-    "events": usage("events", "[OPTIONS]", "Get real time events from the daemon", EVENTS),
-    "network": usage("network", "ls | inspect NAME", "List or inspect networks", []),
+    "version": Usage("version", "[OPTIONS]", "Show the version information", [FORMAT]),
+    "info": Usage("info", "[OPTIONS]", "Display system-wide information", [FORMAT]),
+    "events": Usage("events", "[OPTIONS]", "Get real time events from the daemon", EVENTS),
+    "network": Usage("network", "ls | inspect NAME", "List or inspect networks", []),
 }
 
 

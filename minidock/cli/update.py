@@ -6,7 +6,7 @@
 import sys
 
 from minidock.cli.containers import MANY
-from minidock.cli.flags import Flag, PlainError, need, parse, usage
+from minidock.cli.flags import Flag, PlainError, Usage, need, parse
 from minidock.cli.options import LIMITS
 from minidock.cli.request import limits_of
 from minidock.client import Client
@@ -17,7 +17,7 @@ FLAGS = [
     Flag("restart", "", "string", "Restart policy to apply when a container exits"),
 ]
 
-HELP = {"update": usage("update", MANY, "Update configuration of one or more containers", FLAGS)}
+HELP = {"update": Usage("update", MANY, "Update configuration of one or more containers", FLAGS)}
 
 
 # %% update

@@ -13,7 +13,7 @@ import sys
 from operator import itemgetter
 from typing import Any
 
-from minidock.cli.flags import Flag, Values, need, parse, usage
+from minidock.cli.flags import Flag, Usage, Values, need, parse
 from minidock.cli.ps import filters
 from minidock.cli.table import ago, human_size, print_table, show
 from minidock.client import Client
@@ -49,7 +49,7 @@ ABOUT = {
     "system df": "Show docker disk usage",
 }
 
-HELP = {name: usage(name, "[OPTIONS]", about, FLAGS[name]) for name, about in ABOUT.items()}
+HELP = {name: Usage(name, "[OPTIONS]", about, FLAGS[name]) for name, about in ABOUT.items()}
 
 
 # %% Asking first

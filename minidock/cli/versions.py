@@ -13,7 +13,7 @@ from __future__ import annotations
 import os
 import sys
 
-from minidock.cli.flags import Flag, PlainError, need, parse, usage
+from minidock.cli.flags import Flag, PlainError, Usage, need, parse
 from minidock.client import Client, quote
 
 TYPE_CHECKING = False
@@ -35,19 +35,19 @@ FLAGS = {
 }
 
 HELP = {
-    "commit": usage(
+    "commit": Usage(
         "commit",
         "[OPTIONS] CONTAINER [REPOSITORY[:TAG]]",
         "Create a new image from a container's changes",
         FLAGS["commit"],
     ),
-    "save": usage(
+    "save": Usage(
         "save",
         "[OPTIONS] IMAGE [IMAGE...]",
         "Save one or more images to a tar archive (streamed to STDOUT by default)",
         FLAGS["save"],
     ),
-    "export": usage(
+    "export": Usage(
         "export",
         "[OPTIONS] CONTAINER",
         "Export a container's filesystem as a tar archive",

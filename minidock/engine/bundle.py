@@ -141,9 +141,8 @@ def _standard_mounts(container: Container) -> list[oci.Mount]:
         ),
         oci.Mount("/sys", "sysfs", "sysfs", (*safe, *readonly)),
     ]
-    mounts += _ipc_mounts(container, (*safe, "mode=1777", f"size={host['ShmSize']}"))
-    # Last, as it has to wait until the process is in its cgroup.
-    return [*mounts, oci.Mount("/sys/fs/cgroup", "cgroup", "cgroup", (*safe, *readonly))]
+    mounts.append(oci.Mount("/sys/fs/cgroup", "cgroup", "cgroup", (*safe, *readonly)))
+    return mounts + _ipc_mounts(container, (*safe, "mode=1777", f"size={host['ShmSize']}"))
 
 
 def _ipc_mounts(container: Container, options: tuple[str, ...]) -> list[oci.Mount]:

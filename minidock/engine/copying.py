@@ -11,7 +11,9 @@ the kernel that walks every path, within the container's root, and what has
 been opened is used by its descriptor (see :mod:`minidock.transfer`).
 
 A running container has mounts that the host does not see: its root is
-looked for in ``/proc/<pid>/root``.
+looked for in ``/proc/<pid>/root``. If its ids are not the host's, then not
+there either: owners are translated, and what is made must be made as its
+root, for there is nobody else who could own a file on an idmapped mount.
 
 **Interface:** :class:`Copying`.
 
@@ -26,12 +28,15 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any, BinaryIO
 
+from minidock.engine import remap
 from minidock.engine.container import Container
+from minidock.engine.remap import Remap
 from minidock.errors import Conflict, Forbidden, InvalidParameter, NotFound
 from minidock.images import Images
+from minidock.linux.identity import act_in_files_as
 from minidock.linux.syscalls import openat2
 from minidock.spec.timestamp import format_time
-from minidock.transfer import INSIDE, PATH, pack, unpack
+from minidock.transfer import INSIDE, PATH, as_they_are, pack, unpack
 from minidock.unionfs import Driver
 
 Stat = dict[str, Any]
@@ -84,10 +89,12 @@ class Copying:
         with self.root(container) as root:
             follow = 0 if path.endswith(("/", "/.")) else os.O_NOFOLLOW
             fd = open_inside(root, path, follow, container)
+            maps = _maps(container)
+            owners = maps.inside if maps else as_they_are
             try:
                 # A pipe cannot go back, and "|" is tarfile's word for that.
                 with tarfile.open(fileobj=out, mode="w|", format=tarfile.PAX_FORMAT) as archive:
-                    pack(archive, fd, _name(path), {})
+                    pack(archive, fd, _name(path), {}, owners)
             finally:
                 os.close(fd)
 
@@ -105,9 +112,25 @@ class Copying:
                     raise InvalidParameter("extraction point is not a directory")
                 base = os.readlink(f"/proc/self/fd/{root}").rstrip("/")
                 where = os.readlink(f"/proc/self/fd/{directory}").removeprefix(base)
-                unpack(archive, root, where or "/", keep_kind=keep_kind)
+                _unpack(archive, root, where or "/", keep_kind, _maps(container))
             finally:
                 os.close(directory)
+
+
+def _maps(container: Container) -> Remap | None:
+    """By which maps its owners are seen: one that does not run is mounted without any."""
+    return remap.of(container) if container.pid else None
+
+
+def _unpack(archive: BinaryIO, root: int, where: str, keep_kind: bool, maps: Remap | None) -> None:
+    if maps is None:
+        unpack(archive, root, where, keep_kind=keep_kind)
+        return
+    act_in_files_as(*maps.root)  # of this thread alone
+    try:
+        unpack(archive, root, where, keep_kind=keep_kind, owners=maps.outside)
+    finally:
+        act_in_files_as(0, 0)
 
 
 # %% Opening by the kernel's own walk

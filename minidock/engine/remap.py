@@ -58,6 +58,26 @@ class Remap:
         """User and group of the container's root, on the host."""
         return self.uids[0].host_id, self.gids[0].host_id
 
+    def inside(self, uid: int, gid: int) -> tuple[int, int]:
+        """The host's ids as they are in there; those that it has not, stay."""
+        return _translate(uid, self.uids, "host_id", "container_id"), _translate(
+            gid, self.gids, "host_id", "container_id"
+        )
+
+    def outside(self, uid: int, gid: int) -> tuple[int, int]:
+        """The container's ids as they are on the host."""
+        return _translate(uid, self.uids, "container_id", "host_id"), _translate(
+            gid, self.gids, "container_id", "host_id"
+        )
+
+
+def _translate(number: int, maps: tuple[IDMapping, ...], source: str, target: str) -> int:
+    for one in maps:
+        first: int = getattr(one, source)
+        if first <= number < first + one.size:
+            return int(number - first + getattr(one, target))
+    return number
+
 
 def read(option: str) -> Remap:
     """``USER``, ``USER:GROUP``, numbers, or ``default`` (the user ``dockremap``), as Docker has it."""

@@ -39,7 +39,6 @@ from minidock.images.changes import apply
 from minidock.images.commit import Note
 from minidock.spec.codec import decode
 from minidock.spec.image import Execution
-from minidock.spec.runtime import IDMapping
 from minidock.unionfs import Change
 from minidock.unionfs.pack import Convert, as_it_is, pack
 
@@ -207,17 +206,10 @@ def _inside(maps: Remap) -> Convert:
     def convert(
         member: tarfile.TarInfo, status: os.stat_result, path: Path
     ) -> Sequence[tarfile.TarInfo]:
-        member.uid, member.gid = _seen(member.uid, maps.uids), _seen(member.gid, maps.gids)
+        member.uid, member.gid = maps.inside(member.uid, member.gid)
         return [member]
 
     return convert
-
-
-def _seen(host_id: int, maps: Sequence[IDMapping]) -> int:
-    for one in maps:
-        if one.host_id <= host_id < one.host_id + one.size:
-            return host_id - one.host_id + one.container_id
-    return host_id
 
 
 # %% Standing still

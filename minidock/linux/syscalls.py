@@ -42,7 +42,6 @@ def _check(result: int, call: str) -> int:
 # %% Numbers that depend on the machine
 _NUMBERS = {
     "x86_64": {
-        "clone": 56,
         "personality": 135,
         "pivot_root": 155,
         "keyctl": 250,
@@ -52,7 +51,6 @@ _NUMBERS = {
         "bpf": 321,
     },
     "aarch64": {
-        "clone": 220,
         "personality": 92,
         "pivot_root": 41,
         "keyctl": 219,
@@ -66,6 +64,7 @@ _COMMON = {  # calls newer than 2019 have the same number everywhere
     "open_tree": 428,
     "move_mount": 429,
     "pidfd_open": 434,
+    "clone3": 435,
     "close_range": 436,
     "openat2": 437,
     "mount_setattr": 442,
@@ -107,20 +106,35 @@ class Clone(IntFlag):
     FS = 0x00000200
 
 
-def clone(flags: int = 0) -> int:
+class _CloneArguments(ctypes.Structure):
+    _fields_ = [  # noqa: RUF012
+        (name, ctypes.c_uint64)
+        for name in "flags pidfd child_tid parent_tid exit_signal stack stack_size tls".split()
+        + ["set_tid", "set_tid_size", "cgroup"]
+    ]
+
+
+CLONE_INTO_CGROUP = 0x200000000
+
+
+def clone(flags: int = 0, cgroup: int | None = None) -> int:
     """fork(2) with namespaces: returns the child's pid to the parent, and 0 to the child.
 
+    ``cgroup`` is an open directory of the version 2 tree for it to be born in.
     Only for a process with a single thread. Python must be told before and
     after, or the child would believe that it still has its parent's threads.
     """
+    # The signal at its end goes to the caller; to the caller's parent goes the caller's own.
+    number = 0 if flags & Clone.PARENT else signal.SIGCHLD
+    wanted = _CloneArguments(flags=int(flags), exit_signal=number)
+    if cgroup is not None:
+        wanted.flags |= CLONE_INTO_CGROUP
+        wanted.cgroup = cgroup
     ctypes.pythonapi.PyOS_BeforeFork()
     pid = _libc_holding_the_lock.syscall(
-        ctypes.c_long(_number("clone")),
-        ctypes.c_ulong(int(flags) | signal.SIGCHLD),
-        None,
-        None,
-        None,
-        None,
+        ctypes.c_long(_number("clone3")),
+        ctypes.byref(wanted),
+        ctypes.c_size_t(ctypes.sizeof(wanted)),
     )
     number = ctypes.get_errno()
     if pid == 0:
@@ -128,7 +142,7 @@ def clone(flags: int = 0) -> int:
         return 0
     ctypes.pythonapi.PyOS_AfterFork_Parent()
     if pid == -1:
-        raise OSError(number, f"clone(2) {Clone(flags)!r}: {os.strerror(number)}")
+        raise OSError(number, f"clone3(2) {Clone(flags)!r}: {os.strerror(number)}")
     return int(pid)
 
 

@@ -19,7 +19,7 @@ And nothing but proc may be mounted in ``/proc``.
 
 import os
 import stat
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from minidock import steps
@@ -43,16 +43,11 @@ from minidock.spec import runtime as oci
 # %% What the runtime knows beside the configuration
 @dataclass(frozen=True, slots=True, eq=False)
 class Given:
-    """``trees``: mounts opened by our parent, by their place in the list; ``cgroups``: see there.
-
-    ``settle`` is called before the first of the mounts that show cgroups: we
-    must be in ours by then.
-    """
+    """``trees``: mounts opened by our parent, by their place in the list; ``cgroups``: see there."""
 
     in_user_namespace: bool = False
     trees: dict[int, int] = field(default_factory=dict)
     cgroups: dict[str, str] | None = None
-    settle: Callable[[], None] = lambda: None
 
 
 def mount_all(rootfs: int, mounts: Sequence[oci.Mount], given: Given) -> None:
@@ -83,8 +78,6 @@ def _propagate(rootfs: int, destination: str, options: Options) -> None:
 
 # %% New file systems
 def _mount(rootfs: int, entry: oci.Mount, options: Options, given: Given) -> None:
-    if entry.type in ("cgroup", "cgroup2"):
-        given.settle()
     if entry.type == "cgroup":
         controlgroups.mount(rootfs, entry.destination, options, given.cgroups)
         return

@@ -15,21 +15,26 @@ death: the child waits on the same channel and goes when it closes.
 "Lifecycle", steps 2 to 8.
 """
 
+import errno
 import os
 import signal
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
-from typing import Any, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from minidock import cgroups, namespaces, steps
-from minidock.errors import Unavailable
+from minidock.cgroups.entrance import Entrance
+from minidock.errors import Forbidden, Unavailable
 from minidock.linux import syscalls
 from minidock.linux.syscalls import Clone
 from minidock.rootfs import devices
 from minidock.runtime import init
 from minidock.runtime.sync import Channel, describe, pair, rebuild
 from minidock.spec.runtime import DeviceRule, Resources, Spec
+
+if TYPE_CHECKING:
+    from minidock.cgroups.systemd import Scope, Unit
 
 Stdio = tuple[int, int, int]
 
@@ -43,6 +48,8 @@ class Wishes:
     ``listener``: a socket on which it waits for the word to start, once its
     maker has gone (without one, it goes when its maker does). ``state``: what
     hooks are told. ``born`` is called with the pid as soon as there is one.
+    ``unit`` is for systemd to make, and its cgroup is the container's. With
+    ``rootless``, a cgroup that may not be made is done without.
     """
 
     stdio: Stdio = (0, 1, 2)
@@ -53,6 +60,8 @@ class Wishes:
     preserve_fds: int = 0
     state: dict[str, Any] = field(default_factory=dict)
     born: Callable[[int], None] = lambda pid: None
+    unit: "Unit | None" = None
+    rootless: bool = False
 
 
 # %% A container that has been created
@@ -87,11 +96,14 @@ def create(spec: Spec, bundle: str, container_id: str, wishes: Wishes) -> Contai
     of the first process as its own.
     """
     assert spec.root is not None
-    cgroup = cgroups.create(cgroup_path(spec, container_id), _with_devices(spec.linux.resources))
+    scope = None if wishes.unit is None else _open_scope(spec, container_id, wishes.unit)
+    path = cgroup_path(spec, container_id) if wishes.unit is None else wishes.unit.path
+    cgroup, entrance = _make_cgroup(path, spec.linux.resources, wishes.rootless)
     trees = _open_trees(spec)
     ours, theirs = pair()
     work = init.Work(
         spec=spec,
+        entrance=entrance,
         root=os.path.join(bundle, spec.root.path),
         bundle=bundle,
         container_id=container_id,
@@ -105,20 +117,52 @@ def create(spec: Spec, bundle: str, container_id: str, wishes: Wishes) -> Contai
         ours.close()  # the parent's end, or we would never see it close
         init.main(work, theirs)
 
-    pid = _make_first(spec, wishes, be_first)
+    pid = _make_first(spec, wishes, entrance.born, be_first)
     theirs.close()
+    entrance.close()
     for tree in trees.values():
         os.close(tree)
     wishes.born(pid)
-    _place(pid, spec, cgroup, ours)
+    if scope is not None:
+        scope.close()
+    if namespaces.has_new(spec.linux.namespaces, "user"):
+        _map_ids(pid, spec, ours)
     console = converse(ours, "ready", lambda: _run_hooks(spec, {**wishes.state, "pid": pid}))
     return Container(pid, cgroup, console, ours)
+
+
+def _make_cgroup(
+    path: str, resources: Resources, rootless: bool
+) -> tuple[cgroups.Cgroup, Entrance]:
+    """And the way in. Without the right to make it, there is neither; but then no limit may be asked for."""
+    try:
+        cgroup = cgroups.create(path, _with_devices(resources))
+        return cgroup, cgroup.entrance()
+    except OSError as error:
+        if not rootless or error.errno not in (errno.EACCES, errno.EPERM, errno.EROFS):
+            raise
+        if replace(resources, devices=()) != Resources():
+            reason = "container could not join or create cgroup"
+            raise Forbidden(f"rootless: cannot set limits: {reason}: {error}") from None
+        return cgroups.open(path), Entrance(None, ())
 
 
 def _with_devices(resources: Resources) -> Resources:
     """Nothing at first, then what the configuration grants, then what no program can do without."""
     rules = (DeviceRule(False), *resources.devices, *devices.ALLOWED)
     return replace(resources, devices=rules)
+
+
+def _open_scope(spec: Spec, container_id: str, unit: "Unit") -> "Scope":
+    from minidock.cgroups import systemd
+
+    with steps.step(
+        "ask systemd for a scope", call="systemd-run(1)", chapter="cgroups", unit=unit.name
+    ) as step:
+        about = f"libcontainer container {container_id}"
+        scope = systemd.Scope(unit, spec.linux.resources, spec.annotations, about)
+        step.undo(systemd.stop, unit.name)
+    return scope
 
 
 def cgroup_path(spec: Spec, container_id: str) -> str:
@@ -144,29 +188,11 @@ def _open_trees(spec: Spec) -> dict[int, int]:
     return trees.open_all(spec)
 
 
-def _place(pid: int, spec: Spec, cgroup: cgroups.Cgroup, child: Channel) -> None:
-    """What the child cannot do for itself: say who is who in it, and put it into its cgroup.
-
-    The second takes long, for the kernel waits until no processor is in the
-    middle of a fork; meanwhile the child goes on with what does not need it.
-    Should it have failed by then (ESRCH, EPIPE), the channel has its reason.
-    """
+def _map_ids(pid: int, spec: Spec, child: Channel) -> None:
+    """Say who is who in its user namespace; if it has died meanwhile, the channel has the reason."""
     with suppress(ProcessLookupError, BrokenPipeError, ConnectionResetError):
-        _map_and_place(pid, spec, cgroup, child)
-
-
-def _map_and_place(pid: int, spec: Spec, cgroup: cgroups.Cgroup, child: Channel) -> None:
-    if namespaces.has_new(spec.linux.namespaces, "user"):
         namespaces.write_id_maps(pid, spec.linux.uid_mappings, spec.linux.gid_mappings)
         child.send({"mapped": True})
-    with steps.step(
-        "put the process in its cgroup",
-        call="write(2) cgroup.procs",
-        chapter="cgroups",
-        pid=pid,
-    ):
-        cgroup.add(pid)
-    child.send({"placed": True})
 
 
 def _run_hooks(spec: Spec, state: dict[str, Any]) -> None:
@@ -178,21 +204,28 @@ def _run_hooks(spec: Spec, state: dict[str, Any]) -> None:
 
 
 # %% The first process
-def _make_first(spec: Spec, wishes: Wishes, child: Callable[[], NoReturn]) -> int:
-    """Clone it: directly, or by a helper that first goes where it is to be born."""
+def _make_first(
+    spec: Spec, wishes: Wishes, cgroup: int | None, child: Callable[[], NoReturn]
+) -> int:
+    """Clone it into ``cgroup``: directly, or by a helper that first goes where it is to be born.
+
+    The helper is in the cgroup, too, as later it might not have the right: in
+    version 2 it counts for a moment against the limit of processes.
+    """
     wanted = spec.linux.namespaces
+    parent = Clone.PARENT if wishes.sibling else Clone(0)
     if wishes.sibling and namespaces.harmless(wanted):
         namespaces.join(wanted)  # the caller is a process for just this: no need to come home
-        return _clone(spec, Clone.PARENT, child)
+        return _clone(spec, parent, cgroup, child)
     if not namespaces.needs_helper(wanted):
-        return _clone(spec, Clone.PARENT if wishes.sibling else Clone(0), child)
+        return _clone(spec, parent, cgroup, child)
     reports, channel = pair()  # of its own: the child holds the other one, and would hide its death
 
     def child_alone() -> NoReturn:
         channel.close()
         child()
 
-    helper = syscalls.clone(Clone.PARENT if wishes.sibling else Clone(0))
+    helper = syscalls.clone(parent, cgroup)
     if helper == 0:
         reports.close()
         _help(spec, child_alone, channel, steps.export())
@@ -204,15 +237,15 @@ def _make_first(spec: Spec, wishes: Wishes, child: Callable[[], NoReturn]) -> in
     return pid
 
 
-def _clone(spec: Spec, extra: Clone, child: Callable[[], NoReturn]) -> int:
+def _clone(spec: Spec, extra: Clone, cgroup: int | None, child: Callable[[], NoReturn]) -> int:
     flags = namespaces.flags(spec.linux.namespaces)
     with steps.step(
         "clone the container's first process",
-        call="clone(2)",
+        call="clone3(2)",
         chapter="namespaces",
         flags=" ".join(f"CLONE_{flag.name}" for flag in Clone if flag in flags),
     ) as step:
-        pid = syscalls.clone(flags | extra)
+        pid = syscalls.clone(flags | extra, cgroup)
         if pid == 0:
             child()
         step.undo(end, pid)
@@ -228,7 +261,7 @@ def _help(
             namespaces.join(spec.linux.namespaces)
             if namespaces.has_new(spec.linux.namespaces, "time"):
                 namespaces.make_time_namespace(spec.linux.time_offsets)
-            pid = _clone(spec, Clone.PARENT, child)
+            pid = _clone(spec, Clone.PARENT, None, child)
         channel.send({"pid": pid})
     except BaseException as error:  # noqa: BLE001 (the parent must hear of everything, even of a bug)
         channel.send(describe(error))

@@ -16,6 +16,7 @@ itself undumpable, or a hostile container could reach through its
 **See:** setns(2), clone(2) CLONE_PARENT, prctl(2) PR_SET_DUMPABLE.
 """
 
+import errno
 import json
 import os
 import signal
@@ -23,7 +24,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NoReturn, Protocol
 
 from minidock import namespaces, steps, terminal
-from minidock.errors import InvalidParameter, Unavailable
+from minidock.cgroups.entrance import Entrance
+from minidock.errors import Conflict, InvalidParameter, Unavailable
 from minidock.linux import syscalls
 from minidock.linux.syscalls import Clone, prctl
 from minidock.runtime import process
@@ -43,8 +45,8 @@ PR_SET_DUMPABLE = 4
 class Joins(Protocol):
     """Where the process goes: a cgroup, or several of them in several trees."""
 
-    def add(self, pid: int) -> None:
-        """Put the process ``pid`` in."""
+    def entrance(self) -> Entrance:
+        """The way in."""
 
 
 def execute(
@@ -55,13 +57,15 @@ def execute(
     Returns the new process's pid (a child of the caller) and the terminal's
     master, if it has one. Raises the errors of :func:`process.prepare`.
     """
+    entrance = cgroup.entrance()
     ours, theirs = pair()
-    helper = syscalls.clone()
+    helper = _clone_into(entrance)
     if helper == 0:
-        order = Order(init, paper, stdio, cgroup, preserve_fds)
+        order = Order(init, paper, stdio, entrance, preserve_fds)
         ours.close()
         _enter_and_clone(order, theirs, steps.export())
     theirs.close()
+    entrance.close()
     try:
         return _listen(ours)
     finally:
@@ -69,8 +73,25 @@ def execute(
         ours.close()
 
 
+def _clone_into(entrance: Entrance) -> int:
+    """Version 2 may refuse: a group that passes controllers on to others below it holds nobody."""
+    try:
+        return syscalls.clone(cgroup=entrance.born)
+    except OSError as error:
+        if error.errno != errno.EBUSY:
+            raise
+        place = os.readlink(f"/proc/self/fd/{entrance.born}")
+        raise Conflict(
+            f"adding pid {os.getpid()} to cgroups {place}/cgroup.procs: device or resource busy"
+        ) from None
+
+
 def _listen(channel: Channel) -> tuple[int, int | None]:
-    """Hear helper and child out; the channel closes when the one has gone and the other executes."""
+    """Hear helper and child out; the channel closes when the one has gone and the other executes.
+
+    Who is to answer for the kernel must hear of it as soon as we know which
+    process it is: it may be that very execve(2) which waits for the answer.
+    """
     pid, console = 0, None
     asks: tuple[dict[str, Any], int] | None = None
     failure: Exception | None = None
@@ -88,21 +109,30 @@ def _listen(channel: Channel) -> tuple[int, int | None]:
             asks = message["seccomp"], fds[0]
         else:
             failure = rebuild(message)
-    if asks is not None:
-        try:
-            from minidock import seccomp
-
-            seccomp.forward(*asks, pid)
-        except Unavailable as error:
-            failure = error
-            os.kill(pid, signal.SIGKILL)
+        if asks is not None and pid:
+            failure = _ask(*asks, pid) or failure
+            asks = None
     if failure is None and pid:
         return pid, console
+    if asks is not None:
+        os.close(asks[1])
     if console is not None:
         os.close(console)
     if pid:
         os.waitpid(pid, 0)
     raise failure or Unavailable("exec: the helper died before the program ran")
+
+
+def _ask(about: dict[str, Any], listener: int, pid: int) -> Exception | None:
+    """Tell the container's listener; without one, the program would wait for an answer for ever."""
+    from minidock import seccomp
+
+    try:
+        seccomp.forward(about, listener, pid)
+    except Unavailable as error:
+        os.kill(pid, signal.SIGKILL)
+        return error
+    return None
 
 
 # %% The helper: enters, and makes the child
@@ -113,7 +143,7 @@ class Order:
     init: int
     paper: int
     stdio: Stdio
-    cgroup: Joins
+    entrance: Entrance
     preserve_fds: int
 
 
@@ -127,9 +157,7 @@ def _enter_and_clone(order: Order, channel: Channel, trace: dict[str, Any]) -> N
             filtered = _filter(asked, channel)
             process.adjust_oom_score(spec.oom_score_adj)
             affinity = spec.exec_cpu_affinity
-            if affinity is not None and affinity.initial:
-                os.sched_setaffinity(0, processors(affinity.initial))
-            order.cgroup.add(os.getpid())
+            order.entrance.enter()
             if affinity is not None and affinity.final:
                 os.sched_setaffinity(0, processors(affinity.final))
             process.seal()

@@ -33,11 +33,17 @@ import signal
 import time
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
-from typing import Any, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from minidock import steps
 from minidock.errors import Unavailable
+from minidock.linux.syscalls import execute_filtered, raw
 from minidock.spec.runtime import Hook
+
+if TYPE_CHECKING:
+    from minidock.seccomp import Filter
+
+CLOSE_RANGE_CLOEXEC = 4
 
 
 # %% Running them
@@ -45,19 +51,24 @@ class HookFailed(Unavailable):
     """A hook said no, or took too long."""
 
 
-def run(kind: str, hooks: Sequence[Hook], state: Mapping[str, Any]) -> None:
-    """Run ``hooks`` one after the other, each with ``state`` on its input; raises at the first that fails."""
+def run(
+    kind: str, hooks: Sequence[Hook], state: Mapping[str, Any], filtered: "Filter | None" = None
+) -> None:
+    """Run ``hooks`` one after the other, each with ``state`` on its input; raises at the first that fails.
+
+    ``filtered`` is the container's filter, for those that run in its program's place.
+    """
     for number, hook in enumerate(hooks):
         with steps.step(f"run a {kind} hook", call="execve(2)", chapter="runtime", path=hook.path):
-            _run(f"error running {kind} hook #{number}", hook, state)
+            _run(f"error running {kind} hook #{number}", hook, state, filtered)
 
 
-def _run(what: str, hook: Hook, state: Mapping[str, Any]) -> None:
+def _run(what: str, hook: Hook, state: Mapping[str, Any], filtered: "Filter | None") -> None:
     ours_in, theirs_out = os.pipe2(os.O_CLOEXEC)
     theirs_in, ours_out = os.pipe2(os.O_CLOEXEC)
     pid = os.fork()
     if pid == 0:
-        _become(hook, theirs_in, theirs_out)
+        _become(hook, theirs_in, theirs_out, filtered)
     os.close(theirs_in)
     os.close(theirs_out)
     deadline = None if hook.timeout is None else time.monotonic() + hook.timeout
@@ -68,7 +79,8 @@ def _run(what: str, hook: Hook, state: Mapping[str, Any]) -> None:
     _, status = os.waitpid(pid, 0)
     code = os.waitstatus_to_exitcode(status)
     if code != 0:
-        ended = f"exit status {code}" if code > 0 else f"signal {-code}"
+        word = (signal.strsignal(-code) or str(-code)).lower() if code < 0 else ""
+        ended = f"signal: {word}" if word else f"exit status {code}"
         text = said.decode(errors="replace").strip()
         raise HookFailed(f"{what}: {ended}, stdout: , stderr: {text}")
 
@@ -117,8 +129,11 @@ def _write_some(sink: int, text: bytes) -> bytes:
 
 
 # %% The child
-def _become(hook: Hook, stdin: int, output: int) -> NoReturn:
-    """Exactly the environment of the configuration: what is not there is empty, not ours."""
+def _become(hook: Hook, stdin: int, output: int, filtered: "Filter | None") -> NoReturn:
+    """Exactly the environment of the configuration: what is not there is empty, not ours.
+
+    And none of the files that our caller has left open for us.
+    """
     try:
         os.setpgid(0, 0)
         os.dup2(stdin, 0)
@@ -126,7 +141,18 @@ def _become(hook: Hook, stdin: int, output: int) -> NoReturn:
         os.dup2(output, 2)
         signal.signal(signal.SIGPIPE, signal.SIG_DFL)
         environment = dict(entry.partition("=")[::2] for entry in hook.env or ())
-        os.execve(hook.path, list(hook.args) or [hook.path], environment)
+        arguments = list(hook.args) or [hook.path]
+        raw("close_range", 3, 0xFFFFFFFF, CLOSE_RANGE_CLOEXEC)
+        if filtered is None:
+            os.execve(hook.path, arguments, environment)
+        execute_filtered(
+            hook.path,
+            arguments,
+            list(hook.env or ()),
+            filtered.code,
+            filtered.flags,
+            filtered.announce,
+        )
     except OSError as error:
         os.write(2, f"{hook.path}: {error.strerror}".encode())
     finally:

@@ -4,8 +4,8 @@ This code runs in the child of ``clone(2)``, as process 1 of the container
 to be. Nothing it does here can be seen outside, except through the channel
 to its parent.
 
-The traps. The order is forced almost everywhere: the cgroup namespace after
-the parent has put us in our cgroup; ``/proc`` after the pid namespace, or
+The traps. The order is forced almost everywhere: the cgroup first,
+and then its namespace; ``/proc`` after the pid namespace, or
 it would show the host's processes; devices after ``/dev`` is mounted; the
 pivot after all sources from the host are mounted; masks after the pivot,
 when paths mean what the container will mean by them; what was to be
@@ -25,6 +25,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from minidock import namespaces, rootfs, steps, terminal
+from minidock.cgroups.entrance import Entrance
 from minidock.errors import InvalidParameter
 from minidock.linux import procfs, syscalls
 from minidock.linux.mountapi import move_mount, open_tree
@@ -47,6 +48,7 @@ class Work:
     """All that the child must know: it cannot ask anybody later."""
 
     spec: Spec
+    entrance: Entrance
     root: str
     bundle: str
     container_id: str
@@ -72,6 +74,8 @@ def main(work: Work, channel: Channel) -> NoReturn:
     """Build the container from within, wait for the word to start, and execute the program."""
     try:
         with steps.adopt(work.trace, lambda record: channel.send({"step": record}), "init"):
+            work.entrance.enter()
+            work.entrance.close()
             if namespaces.has_new(work.spec.linux.namespaces, "user"):
                 _await(channel, "mapped")
             filtered = _filter(
@@ -86,7 +90,7 @@ def main(work: Work, channel: Channel) -> NoReturn:
         if work.wishes.listener is not None:
             channel.close()
             channel = _await_start(work.wishes.listener)
-        _run_hooks(work, "startContainer", work.spec.hooks.start_container, "created")
+        _run_hooks(work, "startContainer", work.spec.hooks.start_container, "created", filtered)
         process.run(program, work.process, work.wishes.preserve_fds, filtered)
     except BaseException as error:  # noqa: BLE001 (the parent must hear of everything, even of a bug)
         channel.send(describe(error))
@@ -138,6 +142,9 @@ def _build(work: Work, channel: Channel) -> None:
     os.setsid()
     if work.wishes.keyring:
         process.leave_keyring(work.container_id)
+    if namespaces.has_new(wanted, "cgroup"):
+        with steps.step("unshare the cgroup namespace", call="unshare(2)", chapter="namespaces"):
+            syscalls.unshare(Clone.NEWCGROUP)
     if namespaces.has_new(wanted, "network"):
         namespaces.bring_loopback_up()
     _furnish(work, channel)
@@ -170,12 +177,10 @@ def _furnish(work: Work, channel: Channel) -> None:
         rootfs.separate(work.root, spec.linux.rootfs_propagation)
     directory = os.open(work.root, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
-        place = Place(work, channel)
-        given = mounts.Given(work.in_user_namespace, work.trees, work.cgroups, place.settle)
+        given = mounts.Given(work.in_user_namespace, work.trees, work.cgroups)
         mounts.mount_all(directory, spec.mounts, given)
         if not _brings_its_own_dev(spec):
             devices.make_devices(directory, spec.linux.devices, work.in_user_namespace)
-        place.settle()
         _tell_hooks(work, channel)
         process.seal()
         if not private:
@@ -187,27 +192,6 @@ def _furnish(work: Work, channel: Channel) -> None:
             rootfs.move_root(directory)
     finally:
         os.close(directory)
-
-
-class Place:
-    """Our place among the cgroups: waited for when it is needed, as the kernel takes its time."""
-
-    def __init__(self, work: Work, channel: Channel) -> None:
-        self._wanted = work.spec.linux.namespaces
-        self._channel = channel
-        self._settled = False
-
-    def settle(self) -> None:
-        """Be in our cgroup, and in a namespace that has it for its root."""
-        if self._settled:
-            return
-        self._settled = True
-        _await(self._channel, "placed")
-        if namespaces.has_new(self._wanted, "cgroup"):
-            with steps.step(
-                "unshare the cgroup namespace", call="unshare(2)", chapter="namespaces"
-            ):
-                syscalls.unshare(Clone.NEWCGROUP)
 
 
 def _brings_its_own_dev(spec: Spec) -> bool:
@@ -228,9 +212,12 @@ def _tell_hooks(work: Work, channel: Channel) -> None:
     _run_hooks(work, "createContainer", work.spec.hooks.create_container, "creating")
 
 
-def _run_hooks(work: Work, kind: str, wanted: tuple[Hook, ...], status: str) -> None:
+def _run_hooks(
+    work: Work, kind: str, wanted: tuple[Hook, ...], status: str, filtered: "Filter | None" = None
+) -> None:
     if wanted:
-        hooks.run(kind, wanted, {**work.wishes.state, "status": status, "pid": os.getpid()})
+        state = {**work.wishes.state, "status": status, "pid": os.getpid()}
+        hooks.run(kind, wanted, state, filtered)
 
 
 # %% Names and kernel parameters

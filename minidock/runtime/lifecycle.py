@@ -16,17 +16,16 @@ hold a lock.
 **See:** OCI runtime specification, runtime.md, "Operations", "Lifecycle".
 """
 
-import json
 import os
 import signal
 import time
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from minidock import capabilities, cgroups, namespaces, steps
-from minidock.errors import Conflict, InvalidParameter, MiniDockError, NotFound, Unavailable
+from minidock.errors import Conflict, MiniDockError, NotFound, Unavailable
 from minidock.runtime import container as runtime
 from minidock.runtime import validation
 from minidock.runtime.container import Container, Wishes, converse
@@ -34,13 +33,19 @@ from minidock.runtime.store import Entry, Status, Store, process_status
 from minidock.spec.codec import decode
 from minidock.spec.runtime import Hooks, Spec
 
+if TYPE_CHECKING:
+    from minidock.cgroups.systemd import Unit
+    from minidock.runtime.notify import Readiness
+
+NOTIFY = "notify"  # the directory of its entry in which its socket for readiness is
+
 Warn = Callable[[str], object]
 
 
-# %% Reading a bundle
+# %% What create is asked for
 @dataclass(frozen=True, slots=True, eq=False)
 class Order:
-    """What ``create`` is asked for: a name, a bundle, what :func:`read_bundle` found in it, and how."""
+    """What ``create`` is asked for: a name, a bundle, what :func:`bundle.read` found in it, and how."""
 
     container_id: str
     bundle: str
@@ -50,38 +55,8 @@ class Order:
     keyring: bool = True
     preserve_fds: int = 0
     environment: tuple[str, ...] = ()
-
-
-def read_bundle(bundle: str) -> tuple[bytes, Spec]:
-    """``config.json`` as it is and as a :class:`Spec`. Raises what is wrong with it, in one line."""
-    try:
-        with open(f"{bundle}/config.json", "rb") as file:
-            text = file.read()
-    except FileNotFoundError:
-        raise NotFound("JSON specification file config.json not found") from None
-    try:
-        document = json.loads(text)
-    except ValueError as error:
-        raise InvalidParameter(f"config.json is not JSON: {error}") from None
-    if isinstance(document, dict) and isinstance(document.get("linux"), dict):
-        resources = document["linux"].get("resources")
-        if isinstance(resources, dict):
-            document["linux"]["resources"] = without_zeros(resources)
-    return text, decode(Spec, document)
-
-
-ZERO_COUNTS = ("swappiness", "idle", "classID")
-
-
-def without_zeros(resources: dict[str, Any]) -> dict[str, Any]:
-    """A limit of 0 is no limit: engines in Go send zeros for what they do not care about."""
-    result: dict[str, Any] = {}
-    for name, value in resources.items():
-        found = without_zeros(value) if isinstance(value, dict) else value
-        empty = found in (None, "", {}, []) or (found == 0 and found is not False)
-        if not empty or name in ZERO_COUNTS:
-            result[name] = found
-    return result
+    notify: bool = False
+    rootless: bool = False
 
 
 # %% create
@@ -92,17 +67,39 @@ def create(store: Store, order: Order, warn: Warn) -> tuple[Entry, Container]:
     When anything fails, nothing is left, and ``poststop`` hooks have run.
     """
     text, spec = order.config
-    validation.check_cgroup_driver(order.systemd_cgroup, spec.linux.cgroups_path)
+    unit = _unit(order, spec)
     validation.check(spec, order.bundle)
     store.check_free(order.container_id)
-    _check_cgroup(cgroups.open(runtime.cgroup_path(spec, order.container_id)))
+    path = unit.path if unit else runtime.cgroup_path(spec, order.container_id)
+    _check_cgroup(cgroups.open(path))
     spec = _with_environment(spec, order.environment)
+    if order.notify:
+        from minidock.runtime import notify
+
+        spec = notify.lend(spec, f"{store.root}/{order.container_id}/{NOTIFY}")
     _warn_of_capabilities(spec, warn)
     with steps.transaction():
         with steps.step("write down the container", call="mkdir(2)", chapter="runtime") as step:
-            entry = store.create(order.container_id, text, _first_state(order, spec))
+            state = _first_state(order, spec, path)
+            if unit:
+                state["unit"] = unit.name
+            entry = store.create(order.container_id, text, state)
             step.undo(_undo_create, store, entry, spec, warn)
-        return _make(entry, order, spec)
+            if order.notify:
+                os.mkdir(entry.path(NOTIFY), 0o755)
+        return _make(entry, order, spec, unit)
+
+
+def _unit(order: Order, spec: Spec) -> "Unit | None":
+    """``--systemd-cgroup``: the scope that ``cgroupsPath`` names."""
+    if not order.systemd_cgroup:
+        validation.check_cgroup_path(spec.linux.cgroups_path)
+        return None
+    from minidock.cgroups import systemd
+
+    unit = systemd.parse(spec.linux.cgroups_path, order.container_id)
+    systemd.check_free(unit)
+    return unit
 
 
 def _check_cgroup(cgroup: cgroups.Cgroup) -> None:
@@ -138,11 +135,10 @@ def _with_environment(spec: Spec, more: tuple[str, ...]) -> Spec:
     return replace(spec, process=replace(spec.process, env=(*spec.process.env, *more)))
 
 
-def _first_state(order: Order, spec: Spec) -> dict[str, Any]:
+def _first_state(order: Order, spec: Spec, path: str) -> dict[str, Any]:
     from minidock.spec.timestamp import now
 
     assert spec.root is not None
-    path = runtime.cgroup_path(spec, order.container_id)
     return {
         "ociVersion": spec.oci_version,
         "status": Status.CREATING,
@@ -157,7 +153,7 @@ def _first_state(order: Order, spec: Spec) -> dict[str, Any]:
     }
 
 
-def _make(entry: Entry, order: Order, spec: Spec) -> tuple[Entry, Container]:
+def _make(entry: Entry, order: Order, spec: Spec, unit: "Unit | None") -> tuple[Entry, Container]:
     entries = [entry]
 
     def born(pid: int) -> None:
@@ -173,6 +169,8 @@ def _make(entry: Entry, order: Order, spec: Spec) -> tuple[Entry, Container]:
             preserve_fds=order.preserve_fds,
             state=entry.for_hooks(Status.CREATING, 0),
             born=born,
+            unit=unit,
+            rootless=order.rootless,
         )
         made = runtime.create(spec, order.bundle, order.container_id, wishes)
     made.channel.close()
@@ -187,14 +185,18 @@ def _undo_create(store: Store, entry: Entry, spec: Spec, warn: Warn) -> None:
     cgroup = cgroups.open(entry.cgroup)
     with suppress(FileNotFoundError):
         cgroup.kill()
-    cgroup.delete()
+    _remove_cgroup(entry)
     store.remove(entry.id)
     _poststop(entry, spec.hooks, warn)
 
 
 # %% start
-def start(entry: Entry, warn: Warn) -> None:
-    """Let the program run. Raises when it cannot, and then the container is over."""
+def start(entry: Entry, warn: Warn, manager: str = "") -> "Readiness | None":
+    """Let the program run. Raises when it cannot, and then the container is over.
+
+    With ``manager``, the socket of a service manager, what is returned waits
+    until the container says that it is ready, and passes that on.
+    """
     status = entry.status()
     if status == Status.STOPPED:
         raise Conflict("cannot start a container that has stopped")
@@ -202,11 +204,17 @@ def start(entry: Entry, warn: Warn) -> None:
         raise Conflict("cannot start an already running container")
     if status != Status.CREATED:
         raise Conflict(f"cannot start a container in the {status} state")
+    readiness = None
+    if manager and os.path.isdir(entry.path(NOTIFY)):
+        from minidock.runtime import notify
+
+        readiness = notify.Readiness(entry.path(NOTIFY), manager)
     with steps.step("start the program", call="execve(2)", chapter="run"):
         _say_start(entry)
     with suppress(FileNotFoundError):
         os.unlink(entry.path("start.sock"))
     _poststart(entry, warn)
+    return readiness
 
 
 def _say_start(entry: Entry) -> None:
@@ -301,12 +309,22 @@ def destroy(store: Store, entry: Entry, warn: Warn) -> None:
     cgroup = cgroups.open(entry.cgroup)
     cgroup.kill()
     _wait_until_dead(entry)
-    cgroup.delete()
+    _remove_cgroup(entry)
     config = entry.config()
     if not any(one["type"] == "mount" for one in config.get("linux", {}).get("namespaces", ())):
         _unmount_below(entry.state["rootfs"])
     store.remove(entry.id)
     _poststop(entry, decode(Hooks, config.get("hooks", {})), warn)
+
+
+def _remove_cgroup(entry: Entry) -> None:
+    """systemd's part of it first: it would find a cgroup missing that it has made."""
+    unit = entry.state.get("unit")
+    if unit:
+        from minidock.cgroups import systemd
+
+        systemd.stop(unit)
+    cgroups.open(entry.cgroup).delete()
 
 
 def _wait_until_dead(entry: Entry) -> None:

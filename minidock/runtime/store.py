@@ -232,11 +232,17 @@ class Store:
 
     def remove(self, container_id: str) -> None:
         """Forget it; what is left of a creation that was killed goes, too."""
-        directory = f"{self.root}/{container_id}"
         with suppress(FileNotFoundError):
-            for name in os.listdir(directory):
-                os.unlink(f"{directory}/{name}")
-            os.rmdir(directory)
+            _clear(f"{self.root}/{container_id}")
+
+
+def _clear(directory: str) -> None:
+    for entry in os.scandir(directory):
+        if entry.is_dir(follow_symlinks=False):
+            _clear(entry.path)
+        else:
+            os.unlink(entry.path)
+    os.rmdir(directory)
 
 
 def check_id(container_id: str) -> None:

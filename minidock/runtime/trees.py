@@ -42,6 +42,8 @@ def open_all(spec: oci.Spec) -> dict[int, int]:
             continue
         if not _is_bind(entry, options):
             raise InvalidParameter(f"mount {entry.destination}: only bind mounts can be idmapped")
+        if os.geteuid() != 0 and not mapped:
+            continue  # what we may not do out here, the child may in its own namespaces
         with steps.step(
             f"open {entry.source}", call="open_tree(2)", chapter="rootfs", idmap=mapped
         ) as step:

@@ -18,7 +18,7 @@ from typing import Any
 
 from minidock import cgroups
 from minidock.errors import Conflict
-from minidock.runtime.lifecycle import without_zeros
+from minidock.runtime.bundle import without_zeros
 from minidock.runtime.store import CONFIG, Entry, Status
 from minidock.spec.codec import decode
 from minidock.spec.runtime import Resources
@@ -36,7 +36,12 @@ def update(entry: Entry, wanted: Document) -> None:
     kept = config.setdefault("linux", {}).setdefault("resources", {})
     _complete(asked, kept)
     asked.pop("devices", None)  # no update opens a door
-    cgroups.open(entry.cgroup).apply(decode(Resources, asked, "resources"))
+    resources = decode(Resources, asked, "resources")
+    if entry.state.get("unit"):
+        from minidock.cgroups import systemd
+
+        systemd.update(entry.state["unit"], resources)
+    cgroups.open(entry.cgroup).apply(resources)
     for name, value in asked.items():
         kept[name] = {**kept.get(name, {}), **value} if isinstance(value, dict) else value
     temporary = entry.path(f".{CONFIG}")

@@ -18,7 +18,7 @@ and only if the container has that namespace to itself.
 import os
 
 from minidock import namespaces
-from minidock.errors import InvalidParameter, NotSupported
+from minidock.errors import InvalidParameter
 from minidock.spec.runtime import Linux, Process, Spec
 
 RLIMITS = frozenset(
@@ -232,13 +232,10 @@ def _is_hosts(path: str, kind: str) -> bool:
 
 
 # %% The cgroup's driver
-def check_cgroup_driver(systemd: bool, cgroups_path: str) -> None:
-    """``--systemd-cgroup`` leaves cgroups to systemd, which must then be there. It is not ours to ask."""
-    if systemd and not os.path.isdir("/run/systemd/system"):
-        raise NotSupported("systemd not running on this host, cannot use systemd cgroups manager")
-    if systemd:
-        raise NotSupported("MiniDock makes cgroups by itself: leave out --systemd-cgroup")
+def check_cgroup_path(cgroups_path: str) -> None:
+    """Three words are systemd's, and for ``--systemd-cgroup``; as a directory they would be a strange one."""
     if cgroups_path.count(":") == 2 and "/" not in cgroups_path:
-        raise NotSupported(
-            f"linux.cgroupsPath {cgroups_path!r} is a systemd unit; MiniDock wants a path like /a/b"
+        raise InvalidParameter(
+            f"linux.cgroupsPath {cgroups_path!r} is a systemd unit: call with --systemd-cgroup, or name"
+            " a path like /a/b"
         )

@@ -145,6 +145,9 @@ def forward(about: dict[str, Any], listener: int, pid: int) -> None:
             agent.connect(about["path"])
             socket.send_fds(agent, [json.dumps(message).encode()], [listener])
     except OSError as error:
-        raise Unavailable(f"linux.seccomp.listenerPath {about['path']}: {error.strerror}") from None
+        raise Unavailable(
+            f"failed to connect with seccomp agent specified in the seccomp profile: {about['path']}:"
+            f" {error.strerror}"
+        ) from None
     finally:
         os.close(listener)

@@ -24,6 +24,7 @@ class Side:
         done = subprocess.run(
             [*self.command, *arguments],
             env=self.environment,
+            cwd="/",
             capture_output=True,
             text=True,
             check=False,
@@ -34,8 +35,8 @@ class Side:
 
 
 @contextlib.contextmanager
-def minidock(directory: Path) -> Iterator[Side]:
-    """A daemon of ours, with its own directories, bridge and subnet."""
+def minidock(directory: Path, command: list[str] | None = None) -> Iterator[Side]:
+    """A daemon of ours, with its own directories, bridge and subnet; or ``command``'s."""
     token = secrets.token_hex(3)
     side = Side(
         [sys.executable, "-m", "minidock"],
@@ -47,7 +48,9 @@ def minidock(directory: Path) -> Iterator[Side]:
         },
     )
     script = shutil.which("minidock", path=str(Path(sys.executable).parent))
-    if script:
+    if command is not None:
+        side.command = command
+    elif script:
         side.command = [script]
     try:
         side.run("version")  # starts the daemon

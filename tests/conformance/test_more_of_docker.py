@@ -395,6 +395,51 @@ def test_cp_does_not_follow_a_link_out_of_the_container(daemon: Daemon, tmp_path
     assert not (tmp_path / "got").exists() and os.listdir(secret) == ["file"]
 
 
+def test_cp_and_links_in_a_container_that_does_not_run(daemon: Daemon, tmp_path: Path) -> None:
+    """Its root is mounted on the host then: a link must not be followed by the host's root either."""
+    secret = tmp_path / "secret"
+    secret.mkdir()
+    (secret / "file").write_text("the host's")
+    (tmp_path / "evil").write_text("from outside")
+    script = (
+        f"ln -s {secret} /out; ln -s ../../../../../../..{secret} /up; ln -s {secret}/file /single"
+    )
+    daemon.ok("run", "--name", "cc", "busybox", "sh", "-c", script)
+    for link in ("/out", "/up"):
+        assert daemon.docker("cp", f"cc:{link}/file", str(tmp_path / "got")).returncode != 0
+        daemon.docker("cp", str(tmp_path / "evil"), f"cc:{link}/evil")
+    daemon.docker("cp", str(tmp_path / "evil"), "cc:/single")
+    daemon.docker("cp", "-L", "cc:/single", str(tmp_path / "got"))
+    assert not (tmp_path / "got").exists() and os.listdir(secret) == ["file"]
+    assert (secret / "file").read_text() == "the host's"
+
+
+@pytest.mark.parametrize("running", [True, False], ids=["running", "stopped"])
+def test_an_archive_that_plants_a_link_and_walks_through_it(
+    daemon: Daemon, tmp_path: Path, running: bool
+) -> None:
+    """A hostile archive, on standard input: first a link out of the container, then a file behind it."""
+    secret = tmp_path / "secret"
+    secret.mkdir()
+    made = tmp_path / "made.tar"
+    with tarfile.open(made, "w") as tar:
+        for name, target in (("absolute", str(secret)), ("climbing", f"../../../../../..{secret}")):
+            link = tarfile.TarInfo(name)
+            link.type, link.linkname = tarfile.SYMTYPE, target
+            tar.addfile(link)
+            behind = tarfile.TarInfo(f"{name}/planted")
+            behind.size = 4
+            tar.addfile(behind, io.BytesIO(b"evil"))
+    program = ["sleep", "100"] if running else ["true"]
+    daemon.ok("run", "-d", "--name", "cc", "busybox", *program)
+    if not running:
+        daemon.ok("wait", "cc")
+    command = ["docker", "-H", daemon.host, "cp", "-", "cc:/tmp"]
+    with open(made, "rb") as file:
+        subprocess.run(command, stdin=file, capture_output=True, timeout=60, check=False)
+    assert os.listdir(secret) == []
+
+
 def test_cp_and_a_link_that_is_swapped_all_the_time(daemon: Daemon, tmp_path: Path) -> None:
     """CVE-2018-15664, the race: the container swaps a directory for a link while we write and read."""
     target = tmp_path / "host"

@@ -9,6 +9,7 @@ import json
 import os
 import secrets
 import shutil
+import socket
 import subprocess
 import tarfile
 import time
@@ -17,6 +18,7 @@ from pathlib import Path
 
 import pytest
 
+from minidock import cgroups
 from minidock.images import bootstrap
 from tests.conformance.suites import runtimes
 
@@ -77,17 +79,22 @@ def wait_until(condition: Callable[[], bool], seconds: float = 20) -> None:
 
 
 # %% podman
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="module", params=["cgroupfs", "systemd"])
 def podman(
-    runtime: str, archive: Path, tmp_path_factory: pytest.TempPathFactory
+    request: pytest.FixtureRequest,
+    runtime: str,
+    archive: Path,
+    tmp_path_factory: pytest.TempPathFactory,
 ) -> Iterator[Command]:
     """podman with directories of its own; this host may not be able to raise its default limits."""
     needs("podman")
+    if request.param == "systemd" and not os.path.isdir("/run/systemd/system"):
+        pytest.skip("needs a host that was booted with systemd; `nox -s vm` has one")
     place = Path("/var/lib") / f"mdpodman{secrets.token_hex(4)}"
     flags = ["--root", f"{place}/root", "--runroot", f"{place}/run", "--runtime", runtime]
     flags += [
         "--cgroup-manager",
-        "cgroupfs",
+        request.param,
         "--events-backend",
         "file",
         "--tmpdir",
@@ -125,6 +132,56 @@ def test_podman(podman: Command) -> None:
     lines = podman("logs", name).split()
     assert lines[0] == "tick" and lines[-1] == "bye"
     podman("rm", name)
+
+
+READY = """
+import os, socket, time
+to = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+to.connect(os.environ["NOTIFY_SOCKET"])
+to.send(b"READY=1")
+time.sleep(100)
+"""
+
+
+def test_podman_passes_readiness_on(
+    podman: Command, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """``--sdnotify=container``: systemd hears from the program itself, through conmon and the runtime."""
+    manager = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+    manager.bind(str(tmp_path / "manager"))
+    manager.settimeout(30)
+    monkeypatch.setenv("NOTIFY_SOCKET", str(tmp_path / "manager"))
+    volumes = [
+        f"--volume={where}:ro" for where in ("/usr:/usr", "/usr/lib:/lib", "/usr/lib64:/lib64")
+    ]
+    name = f"md{secrets.token_hex(4)}"
+    words = ["/usr/bin/python3", "-I", "-c", READY]
+    podman(
+        "run", "-d", "--name", name, "--sdnotify=container", *volumes, *LIMITS, "busybox", *words
+    )
+    heard = b""
+    while b"READY=1" not in heard:
+        heard += manager.recv(4096) + b" "
+    manager.close()
+    podman("rm", "-f", "-t", "0", name)
+
+
+def test_podman_has_its_scope(podman: Command, request: pytest.FixtureRequest) -> None:
+    """Where systemd manages cgroups, the container is a scope with podman's limits; else a directory."""
+    name = f"md{secrets.token_hex(4)}"
+    podman("run", "-d", "--name", name, "-m", "64m", *LIMITS, "busybox", "sleep", "1000")
+    container = podman("inspect", "-f", "{{.Id}}", name)
+    if "systemd" not in request.node.name:
+        assert cgroups.open(f"/libpod_parent/libpod-{container}").pids()
+        podman("rm", "-f", "-t", "0", name)
+        return
+    unit = f"libpod-{container}.scope"
+    show = command("systemctl", "show", "--value", unit)
+    assert show("-p", "ActiveState") == "active"
+    assert show("-p", "Slice") == "machine.slice"
+    assert show("-p", "MemoryMax") == str(64 << 20)
+    podman("rm", "-f", "-t", "0", name)
+    assert show("-p", "LoadState") == "not-found"
 
 
 def test_podman_refuses(podman: Command) -> None:

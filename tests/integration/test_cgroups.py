@@ -11,7 +11,8 @@ import pytest
 
 from minidock import cgroups
 from minidock.errors import Conflict, InvalidParameter, Unavailable
-from minidock.linux import bpf
+from minidock.linux import bpf, syscalls
+from minidock.linux.syscalls import Clone
 from minidock.spec.resources import HugepageLimit, Network, Rdma
 from minidock.spec.runtime import CPU, DeviceRule, Memory, Pids, Resources
 
@@ -40,6 +41,24 @@ def spawn(cgroup: cgroups.Cgroup, script: str) -> "subprocess.Popen[str]":
     process.stdin.write("\n")
     process.stdin.flush()
     return process
+
+
+def test_the_entrance_leads_into_every_tree(path: str) -> None:
+    """Also for a process that has a user namespace of its own, and no right to open any of these files."""
+    entrance = cgroups.create(path, Resources()).entrance()
+    reads, writes = os.pipe()
+    pid = syscalls.clone(Clone.NEWUSER, entrance.born)
+    if pid == 0:
+        entrance.enter()
+        with open("/proc/self/cgroup") as file:
+            os.write(writes, file.read().encode())
+        os._exit(0)
+    assert os.waitpid(pid, 0)[1] == 0
+    entrance.close()
+    places = [line.split(":")[2] for line in os.read(reads, 10000).decode().splitlines()]
+    os.close(reads)
+    os.close(writes)
+    assert places and set(places) == {path}
 
 
 def test_limits_are_kept(path: str) -> None:

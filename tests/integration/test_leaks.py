@@ -95,3 +95,19 @@ def test_a_process_is_found() -> None:
     finally:
         process.kill()
         process.wait()
+
+
+def test_a_leak_fails_the_session(tmp_path: Path) -> None:
+    """Whatever else it did, pytest's status is 1, and the last lines say what was left."""
+    path = tmp_path / "test_leaky.py"
+    path.write_text(f"def test_leaky():\n    open('/tmp/{NAME}', 'w').close()\n")
+    words = ["-p", "tests.conftest", "-c", "/dev/null", "--rootdir", tmp_path, path]
+    try:
+        done = subprocess.run(
+            [sys.executable, "-m", "pytest", *words], capture_output=True, text=True, check=False
+        )
+        assert done.returncode == 1, done.stdout
+        assert f"files: /tmp/{NAME}" in done.stdout
+        assert "1 passed" in done.stdout
+    finally:
+        Path(f"/tmp/{NAME}").unlink()

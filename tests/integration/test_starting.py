@@ -26,3 +26,14 @@ def test_a_directory_cannot_bring_its_own_engine(tmp_path: Path) -> None:
         )
         assert done.returncode == 0, done.stderr
     assert not mark.exists()
+
+
+@pytest.mark.parametrize("module", ["minidock", "minidock.cli.runtime"])
+def test_called_without_an_output(module: str) -> None:
+    """Python has no sys.stdout then; and what cannot be written is an error, if only at the very end."""
+    command = f"exec {sys.executable} -m {module} --version"
+    done = subprocess.run(["sh", "-c", f"{command} >&-"], capture_output=True, check=False)
+    assert (done.returncode, done.stderr) == (0, b"")
+    done = subprocess.run(["sh", "-c", f"{command} >/dev/full"], capture_output=True, check=False)
+    assert done.returncode == 1 and b"No space left on device" in done.stderr
+    assert len(done.stderr.splitlines()) == 1

@@ -38,7 +38,7 @@ def archive(*members: tuple[str, Any]) -> io.BytesIO:
 def put(directory: Path, made: io.BytesIO, where: str = "/", **more: Any) -> None:
     root = os.open(directory, PATH)
     try:
-        unpack(made, root, where, owner=OWNER, **more)
+        unpack(made, root, where, owners=lambda *_: OWNER, **more)
     finally:
         os.close(root)
 

@@ -112,7 +112,7 @@ def run_tests(ssh: Ssh, part: Part, accelerator: str) -> bool:
     variables = f"MINIDOCK_SLOWNESS={SLOWNESS[accelerator]} MINIDOCK_LAB_PATIENCE=60"
     variables += f" MINIDOCK_TEST_SECONDS={part.seconds}"
     script = (
-        f"cd /vagrant && sudo env {variables} .venv/bin/python -m pytest --durations=15 -rs {chosen}"
+        f"cd /vagrant && sudo env {variables} .venv/bin/python -m pytest --durations=15 -rs -n 2 --dist loadfile {chosen}"
         f" --junitxml=/tmp/vm.xml -o junit_family=xunit1 -o faulthandler_timeout={GRACE}"
     )
     say(f"pytest in the machine: {part.title}, at most {part.seconds // 60} minutes")

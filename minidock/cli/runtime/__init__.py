@@ -20,7 +20,7 @@ from __future__ import annotations
 import os
 import sys
 
-from minidock.cli.flags import Flag, UsageError, parse
+from minidock.cli.flags import Flag, UsageError, boolean, parse
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:  # typing takes 1.5 ms to import, and nothing here needs it to run
@@ -56,7 +56,12 @@ GLOBALS = [
     Flag("log-format", "", "string", "set the log format ('text' (default), or 'json')", "text"),
     Flag("root", "", "string", "root directory for storage of container state"),
     Flag("criu", "", "string", ""),
-    Flag("systemd-cgroup", "", "bool", "refused: MiniDock makes cgroups by itself"),
+    Flag(
+        "systemd-cgroup",
+        "",
+        "bool",
+        "have systemd make the cgroup: cgroupsPath is slice:prefix:name",
+    ),
     Flag("rootless", "", "string", "ignore cgroup permission errors", "auto"),
     Flag("help", "h", "bool", "show help"),
     Flag("version", "v", "bool", "print the version"),
@@ -87,6 +92,9 @@ def main(arguments: list[str] | None = None) -> int:
         return 130
     except BrokenPipeError:
         return 141
+    except OSError as error:  # a full disk behind our output
+        log.error(str(error))
+        return 1
 
 
 def _run(values: Values, rest: list[str], log: Log) -> int:
@@ -164,6 +172,25 @@ class Call:
         if os.geteuid() != 0 and own:
             return f"{own}/minidock-runtime"
         return "/run/minidock-runtime"
+
+    @property
+    def rootless(self) -> bool:
+        """``--rootless``: whether cgroups are done without that we may not make; ``auto`` looks who we are."""
+        text = str(self.values["rootless"])
+        if text == "auto":
+            return os.geteuid() != 0 or _in_user_namespace()
+        try:
+            return boolean(text)
+        except ValueError:
+            raise UsageError(
+                f"invalid value for --rootless: {text!r} (true, false or auto)"
+            ) from None
+
+
+def _in_user_namespace() -> bool:
+    """Root of a user namespace is not the host's: the host's maps all ids to themselves."""
+    with open("/proc/self/uid_map") as file:
+        return file.read().split() != ["0", "0", "4294967295"]
 
 
 # %% The log

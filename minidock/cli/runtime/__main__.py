@@ -18,6 +18,8 @@ import os
 import sys
 from types import ModuleType
 
+from minidock.cli.runtime.sealed import seal
+
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import NoReturn
@@ -39,11 +41,17 @@ def _dataclasses_without_inspect() -> None:
 # %% The program
 def main() -> NoReturn:
     """See :func:`minidock.cli.runtime.main`."""
+    seal(sys.argv[1:])
     _dataclasses_without_inspect()
     from minidock.cli.runtime import main as run
 
     status = run()
-    sys.stdout.flush()
+    try:
+        for stream in filter(None, (sys.stdout, sys.stderr)):  # None: we were called without it
+            stream.flush()
+    except OSError as error:  # /dev/full and its like, at the very end
+        sys.stderr.write(f"minidock-runtime: {error}\n")
+        status = 1
     os._exit(status)  # the interpreter would take itself apart, object by object, for nobody
 
 

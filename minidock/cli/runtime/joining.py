@@ -15,6 +15,7 @@ import os
 from dataclasses import replace
 
 from minidock import cgroups
+from minidock.cgroups.entrance import Entrance
 from minidock.cli.flags import Flag
 from minidock.cli.runtime import Call
 from minidock.cli.runtime.plumbing import (
@@ -67,10 +68,12 @@ def execute(call: Call) -> int:
     check_terminal(process.terminal, values["detach"], values["console-socket"])
     more, environment = listen_fds()
     process = replace(process, env=(*process.env, *environment))
-    cgroup = sub_cgroup(entry, values["cgroup"])
+    cgroup = sub_cgroup(entry, values["cgroup"], call.rootless)
     domain = decode(Spec, entry.config()).linux.personality
     if domain is not None:
         set_personality(domain)  # ours, and so that of all that we start
+    if process.exec_cpu_affinity is not None and process.exec_cpu_affinity.initial:
+        os.sched_setaffinity(0, runtime.processors(process.exec_cpu_affinity.initial))
     with trace(call.log):
         pid, console = runtime.execute(
             entry.pid, _paper(process, entry), (0, 1, 2), cgroup, more + values["preserve-fds"]
@@ -174,26 +177,26 @@ def _capabilities(own: Capabilities | None, names: list[str]) -> Capabilities | 
 
 # %% Which cgroup
 class SubCgroups:
-    """Directories, each in a tree of its own or all in one."""
+    """Directories by their controllers, each in a tree of its own or all in one."""
 
-    def __init__(self, directories: list[str]) -> None:
+    def __init__(self, directories: dict[str, str]) -> None:
         self._directories = directories
 
-    def add(self, pid: int) -> None:
-        """Put the process in all of them."""
-        for directory in self._directories:
-            path = f"{directory}/cgroup.procs"
-            try:
-                cgroups.write(path, str(pid))
-            except FileNotFoundError:
-                raise NotFound(f"adding pid {pid} to {path}: no such file or directory") from None
+    def entrance(self) -> Entrance:
+        """The way into all of them."""
+        try:
+            return Entrance.open(self._directories, exact=True)
+        except FileNotFoundError as error:
+            path = f"{os.path.dirname(error.filename)}/cgroup.procs"
+            words = f"adding pid {os.getpid()} to {path}: no such file or directory"
+            raise NotFound(words) from None
 
 
-def sub_cgroup(entry: Entry, wanted: list[str]) -> runtime.Joins:
+def sub_cgroup(entry: Entry, wanted: list[str], rootless: bool) -> runtime.Joins:
     """``--cgroup [controller[,controller]:]path``: below the container's own, and never above."""
     whole = cgroups.open(entry.cgroup)
     if not wanted:
-        return whole
+        return SubCgroups({}) if rootless and not whole.exists() else whole
     own = whole.by_controller()
     paths = dict(own)
     for text in wanted:
@@ -210,4 +213,4 @@ def sub_cgroup(entry: Entry, wanted: list[str]) -> runtime.Joins:
             if name not in own:
                 raise InvalidParameter(f"unknown controller {name} in --cgroup {text}")
             paths[name] = (own[name] + os.path.normpath(f"/{path}")).rstrip("/")
-    return SubCgroups(list(dict.fromkeys(paths.values())))
+    return SubCgroups(paths)

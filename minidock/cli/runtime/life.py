@@ -5,9 +5,11 @@
 
 from __future__ import annotations
 
+import os
+
 from minidock.cli.flags import Flag
 from minidock.cli.runtime import Call
-from minidock.cli.runtime.plumbing import trace
+from minidock.cli.runtime.plumbing import trace, wait_until_ready
 from minidock.errors import InvalidParameter
 from minidock.runtime import lifecycle
 from minidock.runtime.store import Entry, Store
@@ -23,7 +25,9 @@ def start(call: Call) -> int:
     """Let the program run."""
     _, (container_id,) = call.parse([], 1, 1)
     with trace(call.log):
-        lifecycle.start(entry_of(call, container_id), call.log.warn)
+        entry = entry_of(call, container_id)
+        readiness = lifecycle.start(entry, call.log.warn, os.environ.get("NOTIFY_SOCKET", ""))
+        wait_until_ready(readiness, call.log, entry.pid, entry.pid)
     return 0
 
 

@@ -8,12 +8,13 @@
 from __future__ import annotations
 
 import json
+import os
 
 from minidock import cgroups
 from minidock.cli.flags import Flag
 from minidock.cli.runtime import Call
 from minidock.errors import InvalidParameter, Unavailable
-from minidock.runtime.store import Store
+from minidock.runtime.store import Entry, Store
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -38,7 +39,7 @@ def list_(call: Call) -> int:
         Flag("quiet", "q", "bool", "display only container IDs"),
     ]
     values, _ = call.parse(flags, 0, 0)
-    entries = [entry.public() for entry in Store(call.root)]
+    entries = [{**entry.public(), "owner": _owner(entry)} for entry in Store(call.root)]
     if values["quiet"]:
         for one in entries:
             print(one["id"])
@@ -51,13 +52,21 @@ def list_(call: Call) -> int:
     return 0
 
 
+def _owner(entry: Entry) -> str:
+    """Whose it is: who made its directory; a number if that user has no name."""
+    import pwd
+
+    uid = os.stat(entry.directory).st_uid
+    try:
+        return pwd.getpwuid(uid).pw_name
+    except KeyError:
+        return f"#{uid}"
+
+
 def _print_table(entries: Rows) -> None:
     rows = [["ID", "PID", "STATUS", "BUNDLE", "CREATED", "OWNER"]]
     for one in entries:
-        owner = one["owner"] or "root"
-        rows.append(
-            [one["id"], str(one["pid"]), one["status"], one["bundle"], one["created"], owner]
-        )
+        rows.append([str(one[title.lower()]) for title in rows[0]])
     widths = [max(len(row[column]) for row in rows) + 3 for column in range(6)]
     for row in rows:
         print("".join(word.ljust(width) for word, width in zip(row, widths, strict=True)).rstrip())

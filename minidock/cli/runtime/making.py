@@ -21,10 +21,12 @@ from minidock.cli.runtime.plumbing import (
     listen_fds,
     send_console,
     trace,
+    wait_until_ready,
     write_pid_file,
 )
 from minidock.errors import InvalidParameter
 from minidock.runtime import lifecycle
+from minidock.runtime.bundle import read as read_bundle
 from minidock.runtime.container import Container
 from minidock.runtime.lifecycle import Order
 from minidock.runtime.store import Entry, Store
@@ -63,7 +65,7 @@ def _make(
 ) -> tuple[Store, Entry, Container]:
     bundle = os.path.abspath(values["bundle"] or ".")
     more, environment = listen_fds()
-    config = lifecycle.read_bundle(bundle)
+    config = read_bundle(bundle)
     order = Order(
         container_id,
         bundle,
@@ -73,6 +75,8 @@ def _make(
         keyring=not values["no-new-keyring"],
         preserve_fds=more + values["preserve-fds"],
         environment=environment,
+        notify="NOTIFY_SOCKET" in os.environ,
+        rootless=call.rootless,
     )
     for fd in range(3 + more, 3 + order.preserve_fds):
         if not os.path.exists(f"/proc/self/fd/{fd}"):
@@ -117,9 +121,12 @@ def _start(call: Call, values: Values, store: Store, entry: Entry, made: Contain
     """A container that cannot be started is over: nothing is left of it but ``--keep`` says so."""
     try:
         with trace(call.log):
-            lifecycle.start(entry, call.log.warn)
+            readiness = lifecycle.start(entry, call.log.warn, os.environ.get("NOTIFY_SOCKET", ""))
             if values["pid-file"]:
                 write_pid_file(values["pid-file"], made.pid)
+            wait_until_ready(
+                readiness, call.log, made.pid, made.pid if values["detach"] else os.getpid()
+            )
     except BaseException:
         with suppress(ProcessLookupError):
             os.kill(made.pid, signal.SIGKILL)

@@ -1,7 +1,8 @@
 """What ``create``, ``run`` and ``exec`` have in common: descriptors that come and go.
 
 **Interface:** :func:`check_terminal`, :func:`send_console`,
-:func:`write_pid_file`, :func:`listen_fds`, :func:`trace`.
+:func:`write_pid_file`, :func:`listen_fds`, :func:`wait_until_ready`,
+:func:`trace`.
 
 The trap is the pid file: whoever waits for it reads it as soon as it is
 there, so it must appear with its content in it, by rename(2).
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
     from contextlib import AbstractContextManager
 
     from minidock.cli.runtime import Log
+    from minidock.runtime.notify import Readiness
 
 
 # %% The terminal
@@ -62,6 +64,16 @@ def listen_fds() -> tuple[int, tuple[str, ...]]:
     if not count.isdigit() or meant != str(os.getpid()):
         return 0, ()
     return int(count), (f"LISTEN_FDS={count}", "LISTEN_PID=1")
+
+
+def wait_until_ready(readiness: Readiness | None, log: Log, pid: int, main: int) -> None:
+    """``NOTIFY_SOCKET``: stay until the container says that it is ready; that nobody hears is no failure."""
+    if readiness is None:
+        return
+    try:
+        readiness.forward(pid, main)
+    except OSError as error:
+        log.warn(f"NOTIFY_SOCKET={os.environ.get('NOTIFY_SOCKET')}: {error.strerror}")
 
 
 # %% Steps, for --debug

@@ -10,8 +10,10 @@ from pathlib import Path
 import pytest
 
 from minidock import cgroups
+from minidock.cgroups.entrance import Entrance
 from minidock.cgroups.v2 import WANTED
 from minidock.errors import Unavailable
+from minidock.linux import syscalls
 from minidock.spec.runtime import CPU, DeviceRule, Memory, Pids, Resources
 from tests.integration.cgroup2.conftest import ROOT, Group
 
@@ -55,12 +57,18 @@ def test_entering_a_group_that_has_groups(group: Make) -> None:
     inner.mkdir()
     first = one.spawn("exec sleep 100", below="inner")
     cgroups.write(str(one.path / "cgroup.subtree_control"), "+memory")
-    second = os.fork()
+    exact = Entrance.open(one.cgroup.by_controller(), exact=True)
+    with pytest.raises(OSError, match="clone3") as refused:
+        syscalls.clone(cgroup=exact.born)
+    assert refused.value.errno == errno.EBUSY
+    exact.close()
+    entrance = one.cgroup.entrance()
+    second = syscalls.clone(cgroup=entrance.born)
     if second == 0:
         time.sleep(100)
         os._exit(0)
+    entrance.close()
     try:
-        one.cgroup.add(second)
         assert Path(f"/proc/{second}/cgroup").read_text().strip().endswith("/inner")
         assert one.cgroup.pids() == []
         assert one.cgroup.everybody() == sorted([first.pid, second])

@@ -4,12 +4,14 @@ import json
 import os
 import platform
 import subprocess
+import sys
+import time
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from tests.integration.runtime.conftest import Runtime
+from tests.integration.runtime.conftest import HERE, Runtime
 
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="needs root")
 
@@ -173,7 +175,7 @@ def test_time_namespace(runtime: Runtime) -> None:
     assert said == ["monotonic", "7881", "2718281", "boottime", "1337", "3141519"]
 
 
-@pytest.mark.parametrize("kind", ["network", "ipc", "uts", "pid", "mount", "cgroup", "time"])
+@pytest.mark.parametrize("kind", ["network", "ipc", "uts", "pid", "cgroup", "time"])
 def test_joining_a_namespace(runtime: Runtime, kind: str) -> None:
     """Every kind by its path."""
     wanted = runtime.config["linux"]["namespaces"]
@@ -189,13 +191,24 @@ def test_joining_a_namespace(runtime: Runtime, kind: str) -> None:
     ]
     if kind == "uts":
         del runtime.config["hostname"]
-    if kind == "mount":  # its root is not ours to furnish again
-        runtime.config["mounts"] = [{"destination": "/proc", "type": "proc", "source": "proc"}]
-        runtime.config["linux"] |= {"maskedPaths": [], "readonlyPaths": []}
-        runtime.config["root"] |= {"readonly": False, "path": str(runtime.bundle / "rootfs")}
-    if kind == "mount":
-        pytest.skip("the bundle's path does not exist in another mount namespace")
     assert runtime.run("readlink", f"/proc/self/ns/{file}") == os.readlink(path)
+
+
+def test_joining_a_mount_namespace(runtime: Runtime) -> None:
+    """The bundle is looked for in it, and it gets the bundle's root; the host's own stays."""
+    other = subprocess.Popen(["unshare", "--mount", "sleep", "1000"])
+    try:
+        path = f"/proc/{other.pid}/ns/mnt"
+        while os.readlink(path) == os.readlink("/proc/self/ns/mnt"):
+            time.sleep(0.01)
+        for one in runtime.config["linux"]["namespaces"]:
+            if one["type"] == "mount":
+                one["path"] = path
+        assert runtime.run("readlink", "/proc/self/ns/mnt") == os.readlink(path)
+    finally:
+        other.kill()
+        other.wait()
+    assert Path("/etc/debian_version").exists()
 
 
 # %% The process
@@ -315,3 +328,41 @@ def test_the_hosts_mount_namespace(runtime: Runtime) -> None:
     runtime.config["root"]["readonly"] = False
     assert runtime.run("ls", "/bin/busybox") == "/bin/busybox"
     assert runtime.left() == {}
+
+
+def test_a_hook_in_there_is_filtered_like_the_program(runtime: Runtime) -> None:
+    """It runs in the program's place; what the program may not call, it may not, either."""
+    filtered = {
+        "defaultAction": "SCMP_ACT_ALLOW",
+        "syscalls": [{"names": ["mkdir", "mkdirat"], "action": "SCMP_ACT_KILL_PROCESS"}],
+    }
+    make = {"path": "/bin/busybox", "args": ["mkdir", "/tmp/made"]}
+    runtime.config["root"]["readonly"] = False
+    runtime.config["process"]["args"] = ["true"]
+    for seccomp, said in (({}, ""), (filtered, "signal: bad system call")):
+        runtime.config["linux"]["seccomp"] = seccomp or None
+        runtime.config["hooks"] = {"startContainer": [make]}
+        runtime.write()
+        done = runtime.call("run", runtime.name())
+        assert said in done.stderr and (done.returncode == 0) == (not said), done
+        assert (runtime.bundle / "rootfs/tmp/made").exists() == (not said)
+        if not said:
+            (runtime.bundle / "rootfs/tmp/made").rmdir()
+
+
+@pytest.mark.parametrize("kind", ["createRuntime", "createContainer", "startContainer"])
+def test_hooks_get_no_files_but_their_three(runtime: Runtime, kind: str) -> None:
+    """Whatever the caller has left open for us."""
+    script = "ls /proc/self/fd | wc -l >&2; exit 1"
+    runtime.config["hooks"] = {kind: [{"path": "/bin/sh", "args": ["sh", "-c", script]}]}
+    runtime.config["process"]["args"] = ["true"]
+    runtime.write()
+    fds = [os.open(runtime.bundle, os.O_RDONLY) for _ in range(3)]
+    command = [sys.executable, "-m", "minidock.cli.runtime", "--root", str(runtime.state)]
+    done = subprocess.run(
+        [*command, "run", runtime.name()], cwd=runtime.bundle, env={**os.environ, "PYTHONPATH": str(HERE)},
+        stdin=subprocess.DEVNULL, capture_output=True, text=True, pass_fds=fds, timeout=60, check=False,
+    )  # fmt: skip
+    for fd in fds:
+        os.close(fd)
+    assert "stderr: 4" in done.stderr, done  # and the one by which ls looks

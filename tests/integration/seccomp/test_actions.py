@@ -5,6 +5,7 @@ import errno
 import json
 import os
 import platform
+import secrets
 import socket
 import struct
 import threading
@@ -137,31 +138,47 @@ NOTIF_RECV, NOTIF_SEND = 0xC0502100, 0xC0182101
 
 
 class Agent(threading.Thread):
-    """Accepts the descriptor at its socket, and answers every call with ``error``."""
+    """Accepts descriptors at its socket, and answers every call with ``error``, or lets it go on if that is 0.
 
-    def __init__(self, path: Path, error: int) -> None:
+    After ``most`` calls it closes the descriptor.
+    """
+
+    def __init__(self, path: Path, error: int, most: int = 1000) -> None:
         super().__init__(daemon=True)
-        self.error, self.state, self.calls = error, {}, list[int]()
+        self.error, self.most = error, most
+        self.states, self.calls = list[dict[str, Any]](), list[int]()
         self.listener = socket.socket(socket.AF_UNIX)
         self.listener.bind(str(path))
         self.listener.listen()
 
+    @property
+    def state(self) -> dict[str, Any]:
+        return self.states[0]
+
     def run(self) -> None:
-        connection, _ = self.listener.accept()
-        data, (door,), _, _ = socket.recv_fds(connection, 65536, 1)
-        self.state = json.loads(data)
+        while True:
+            try:
+                connection, _ = self.listener.accept()
+            except OSError:
+                return
+            data, (door,), _, _ = socket.recv_fds(connection, 65536, 1)
+            self.states.append(json.loads(data))
+            connection.close()
+            threading.Thread(target=self.answer, args=(door,), daemon=True).start()
+
+    def answer(self, door: int) -> None:
         try:
-            while True:
+            for _ in range(self.most):
                 request = bytearray(80)
                 ioctl(door, NOTIF_RECV, request)
                 cookie, _, _, number = struct.unpack_from("=QIIi", request)
                 self.calls.append(number)
-                ioctl(door, NOTIF_SEND, bytearray(struct.pack("=QqiI", cookie, 0, -self.error, 0)))
+                answer = struct.pack("=QqiI", cookie, 0, -self.error, int(self.error == 0))
+                ioctl(door, NOTIF_SEND, bytearray(answer))
         except OSError:
             return
         finally:
             os.close(door)
-            connection.close()
 
 
 def test_a_listener_answers(daemon: Daemon, profile: Any, tmp_path: Path) -> None:
@@ -180,6 +197,46 @@ def test_a_listener_answers(daemon: Daemon, profile: Any, tmp_path: Path) -> Non
     assert agent.state["pid"] == agent.state["state"]["pid"] > 1
     assert len(agent.state["state"]["id"]) == 64
     agent.listener.close()
+
+
+def test_the_program_itself_waits_for_the_listener(
+    daemon: Daemon, profile: Any, tmp_path: Path
+) -> None:
+    """The first call behind the filter is our own execve(2): who answers must have heard by then."""
+    agent = Agent(tmp_path / "agent.sock", 0)
+    agent.start()
+    path = str(tmp_path / "agent.sock")
+    options = profile("SCMP_ACT_ALLOW", rule("NOTIFY", "execve"), listenerPath=path)
+    name = f"asked{secrets.token_hex(3)}"
+    daemon.ok("run", "-d", "--name", name, *options, "busybox", "sleep", "100")
+    assert agent.calls == [names.numbers(NATIVE)["execve"]]
+    assert daemon.ok("exec", name, "echo", "also asked for") == "also asked for\n"
+    assert agent.calls == [names.numbers(NATIVE)["execve"]] * 2
+    first, second = agent.states  # exec has a listener, and a pid, of its own
+    assert first["state"]["id"] == second["state"]["id"]
+    assert second["pid"] not in (0, first["pid"])
+    assert second["state"]["pid"] == first["pid"]
+    agent.listener.close()
+
+
+def test_a_listener_that_goes(daemon: Daemon, profile: Any, tmp_path: Path) -> None:
+    """When nobody is left to answer, the kernel says that there is no such call."""
+    agent = Agent(tmp_path / "agent.sock", errno.EXDEV, most=1)
+    agent.start()
+    path = str(tmp_path / "agent.sock")
+    options = profile("SCMP_ACT_ALLOW", rule("NOTIFY", "mkdir", "mkdirat"), listenerPath=path)
+    script = "mkdir /x; sleep 0.5; mkdir /y; true"
+    done = daemon.docker("run", "--rm", *options, "busybox", "sh", "-c", script)
+    first, second = done.stderr.splitlines()
+    assert "cross-device link" in first and "Function not implemented" in second, done
+    agent.listener.close()
+
+
+def test_everything_cannot_be_asked(daemon: Daemon, profile: Any, tmp_path: Path) -> None:
+    options = profile("SCMP_ACT_NOTIFY", listenerPath=str(tmp_path / "agent.sock"))
+    done = daemon.docker("run", "--rm", *options, "busybox", "true")
+    assert done.returncode == 125 and "cannot be the default action" in done.stderr, done
+    assert daemon.ok("ps", "-aq") == ""
 
 
 @pytest.mark.parametrize(

@@ -429,7 +429,9 @@ def test_the_same_layer_twice_at_once(stack: Stack) -> None:
     assert len({path.name for path in stack.driver.root.iterdir()} - {"pool"}) == 2
 
 
-def test_ext4_is_told_to_spread_layers(stack: Stack) -> None:
+@pytest.mark.parametrize("name", [name for name in DRIVERS if name != "btrfs"])
+def test_ext4_is_told_to_spread_layers(new_stack: Callable[[str], Stack], name: str) -> None:
+    stack = new_stack(name)
     kind = subprocess.run(
         ["stat", "-f", "-c", "%T", stack.driver.root], check=True, capture_output=True, text=True
     ).stdout.strip()

@@ -185,7 +185,12 @@ def test_nothing_is_left(remapped: Remapped) -> None:
     remapped.ok("run", "--rm", "busybox", "true")
     remapped.remove_everything()
     assert list((remapped.directory / "run" / "userns").iterdir()) == []
-    assert str(remapped.directory) not in Path("/proc/self/mountinfo").read_text()
+    deadline = (
+        time.monotonic() + 20
+    )  # nobody waits for the cable to be pulled: see Cables.disconnect
+    while str(remapped.directory) in Path("/proc/self/mountinfo").read_text():
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
 
 
 # %% Versions
@@ -212,3 +217,34 @@ def owners(daemon: Daemon, container: str) -> dict[str, tuple[int, int]]:
     with tarfile.open(fileobj=io.BytesIO(data)) as archive:
         members = {one.name: one for one in archive}
     return {name: (members[name].uid, members[name].gid) for name in ("mine", "theirs", "bin")}
+
+
+# %% cp
+@pytest.mark.parametrize("running", [True, False], ids=["running", "stopped"])
+def test_cp_knows_the_owners_of_the_inside(
+    remapped: Remapped, tmp_path: Path, running: bool
+) -> None:
+    """The numbers are the same on both sides of the archive, whatever the container's ids are on the host."""
+    name = f"cp-{secrets.token_hex(3)}"
+    script = "echo 1 >/mine; echo 2 >/theirs; chown 7:8 /theirs; mkdir /there; echo ready; exec sleep 1000"
+    remapped.ok("run", "-d", "--name", name, "busybox", "sh", "-c", script)
+    while "ready" not in remapped.ok("logs", name):
+        time.sleep(0.05)
+    if not running:
+        remapped.ok("kill", name)
+    for file, owner in (("root", (0, 0)), ("other", (21, 22))):
+        (tmp_path / file).write_text(file)
+        os.chown(tmp_path / file, *owner)
+        remapped.ok("cp", str(tmp_path / file), f"{name}:/there/{file}")
+    words = ["docker", "-H", remapped.host, "cp", f"{name}:/theirs", "-"]
+    out = subprocess.run(words, check=True, capture_output=True).stdout
+    with tarfile.open(fileobj=io.BytesIO(out)) as packed:
+        assert [(one.uid, one.gid) for one in packed] == [(7, 8)]
+    if not running:
+        remapped.ok("start", name)
+    shown = remapped.ok(
+        "exec", name, "stat", "-c", "%u:%g", "/there/root", "/there/other", "/theirs"
+    )
+    assert shown.split() == ["0:0", "21:22", "7:8"]  # root's, somebody's, and as it was
+    assert remapped.ok("exec", name, "cat", "/there/other") == "other"
+    remapped.ok("rm", "-f", name)

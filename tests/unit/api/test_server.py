@@ -226,13 +226,14 @@ def test_the_client_reads_what_the_server_streams(pieces: list[bytes]) -> None:
         200,
         {"transfer-encoding": "chunked"},
         cast(Any, io.BufferedReader(cast(Any, io.BytesIO(data)))),
+        cast(Any, None),
     )
     assert b"".join(answer.pieces()) == b"".join(pieces)
 
 
 @given(st.lists(st.sampled_from([b'{"a":1}', b"\n", b'{"b"', b":2}\n", b"\r\n"]), max_size=10))
 def test_lines_however_they_are_cut(pieces: list[bytes]) -> None:
-    answer = Answer(200, {}, cast(Any, None))
+    answer = Answer(200, {}, cast(Any, None), cast(Any, None))
     answer.pieces = lambda: iter(pieces)  # type: ignore[method-assign]
     expected = [line for line in b"".join(pieces).split(b"\n") if line.strip()]
     assert list(answer.lines()) == expected

@@ -11,7 +11,7 @@ import pytest
 import referencing
 from referencing.jsonschema import DRAFT4
 
-from minidock.errors import InvalidParameter, NotSupported
+from minidock.errors import InvalidParameter
 from minidock.runtime import features, template, validation
 from minidock.spec.codec import decode
 from minidock.spec.runtime import Spec
@@ -171,10 +171,8 @@ def test_sysctls_need_the_namespace_they_belong_to(tmp_path: Path) -> None:
         check(change(**wanted, linux__namespaces=own), tmp_path)
 
 
-def test_systemd_s_cgroups_are_refused() -> None:
-    """By the flag, and by the form of the path."""
-    with pytest.raises(NotSupported):
-        validation.check_cgroup_driver(True, "")
-    with pytest.raises(NotSupported, match="systemd unit"):
-        validation.check_cgroup_driver(False, "system.slice:prefix:name")
-    validation.check_cgroup_driver(False, "/a/b")
+def test_systemd_s_names_are_no_paths() -> None:
+    with pytest.raises(InvalidParameter, match="systemd unit"):
+        validation.check_cgroup_path("system.slice:prefix:name")
+    validation.check_cgroup_path("/a/b")
+    validation.check_cgroup_path("")
