@@ -33,7 +33,7 @@ BEST_FIRST = ("overlay", "btrfs", "fuse-overlayfs", "vfs")  # devicemapper only 
 
 AUFS = (
     "storage driver aufs is gone: it was never part of Linux, and Docker took it out in 24.0;"
-    " overlay does the same (chapter 6 tells its story)"
+    " overlay does the same (chapter 7 tells its story)"
 )
 
 

@@ -1,4 +1,4 @@
-"""What each storage driver costs: as a table for chapter 6.
+"""What each storage driver costs: as a table for chapter 7.
 
 ``python -m tests.bench.drivers [ROUNDS]``, as root: three layers of 500 files of 8 KiB each, the
 lowest with a file of 100 MB; btrfs on a file system in a file. Times are medians in milliseconds;

@@ -53,7 +53,7 @@ def test_a_student_s_way(home: Path, capfd: pytest.CaptureFixture[str]) -> None:
     assert lab("solution") == 0
     assert "nsenter" in capfd.readouterr().out
     assert lab("list") == 0
-    assert "repair       10-engine       12/12    passed" in capfd.readouterr().out
+    assert "repair       13-engine       12/12    passed" in capfd.readouterr().out
 
     assert lab("reset", "repair") == 0
     assert "does nothing yet" in (home / "repair" / "repair.sh").read_text()
