@@ -108,7 +108,7 @@ def podman(
     call("import", "-q", str(tree), "busybox")
     yield call
     call("rm", "-fa")
-    subprocess.run(["umount", f"{place}/root/overlay"], capture_output=True, check=False)
+    subprocess.run(["umount", "--lazy", f"{place}/root/overlay"], capture_output=True, check=False)
     shutil.rmtree(place)
 
 
