@@ -36,6 +36,17 @@ class Registry:
     headers: dict[str, str] = field(default_factory=dict)
     _line: http.client.HTTPConnection | None = None
 
+    @property
+    def host(self) -> str:
+        """What the names of its images begin with."""
+        return self.address
+
+    @property
+    def place(self) -> tuple[str, int]:
+        """For a socket."""
+        name, _, port = self.address.rpartition(":")
+        return name, int(port)
+
     def line(self) -> http.client.HTTPConnection:
         """A new connection."""
         if self.context is not None:
@@ -196,19 +207,28 @@ def free_port() -> int:
 
 
 @contextlib.contextmanager
-def docker_registry(directory: Path) -> Iterator[Registry | None]:
-    """Debian's package ``docker-registry``; None where it is not installed."""
+def docker_registry(
+    directory: Path, more: dict[str, Any] | None = None
+) -> Iterator[Registry | None]:
+    """Debian's package ``docker-registry``, with ``more`` of configuration; None where it is not installed."""
     program = shutil.which("docker-registry")
     if program is None:
         yield None
         return
     directory.mkdir(parents=True, exist_ok=True)
     address = f"127.0.0.1:{free_port()}"
-    (directory / "config.yml").write_text(
-        "version: 0.1\nlog: {level: error, accesslog: {disabled: true}}\n"
-        f"storage:\n  filesystem: {{rootdirectory: {directory}/root}}\n  delete: {{enabled: true}}\n"
-        f"http: {{addr: '{address}', secret: test}}\n"
-    )
+    more = more or {}
+    config = {
+        "version": 0.1,
+        "log": {"level": "error", "accesslog": {"disabled": True}},
+        "storage": {
+            "filesystem": {"rootdirectory": str(directory / "root")},
+            "delete": {"enabled": True},
+        },
+        **more,
+        "http": {"addr": address, "secret": "test", **more.get("http", {})},
+    }
+    (directory / "config.yml").write_text(json.dumps(config))  # JSON is YAML
     log = directory / "registry.log"
     with open(log, "ab") as file:
         process = subprocess.Popen(
@@ -216,13 +236,18 @@ def docker_registry(directory: Path) -> Iterator[Registry | None]:
         )
     try:
         registry = Registry(address, directory / "root", process, log)
-        for _ in range(200):
-            with contextlib.suppress(OSError):
-                registry.call("GET", "/v2/")
-                break
-            time.sleep(0.05)
+        _wait_for(registry)
         yield registry
     finally:
         registry.hang_up()
         process.terminate()
         process.wait(10)
+
+
+def _wait_for(registry: Registry) -> None:
+    for _ in range(500):
+        with contextlib.suppress(OSError), socket.create_connection(registry.place):
+            return
+        assert registry.process.poll() is None, registry.log.read_text()
+        time.sleep(0.02)
+    raise TimeoutError(registry.log.read_text())

@@ -169,10 +169,8 @@ def logout(arguments: list[str]) -> int:
     _, rest = parse(arguments, [])
     need(rest, "logout", 0, 1)
     domain = _domain(rest)
-    if credentials.erase(domain):
-        print(f"Removing login credentials for {credentials.key_of(domain)}")
-    else:
-        print(f"Not logged in to {credentials.key_of(domain)}")
+    print(f"Removing login credentials for {credentials.key_of(domain)}")
+    credentials.erase(domain)
     return 0
 
 

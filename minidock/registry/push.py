@@ -197,7 +197,7 @@ class Push(Transfer):
     def _pack(self, layer: Layer, file: Growing, blobs: list[Blob]) -> None:
         source = Growing(self.images.store.path(layer.blob.digest))
         source.finish()
-        blob = Blob(file)
+        blob = Blob(file, spend=self.images.quota.spend)
         blobs.append(blob)
         try:
             with steps.step("compress a layer", call="deflate", chapter="registry", layer=layer.id):

@@ -18,7 +18,9 @@ nobody but this very machine, unless it is told to.
 manual, "Verify repository client with certificates" (``certs.d``).
 """
 
+import errno
 import http.client
+import os
 import random
 import socket
 import ssl
@@ -95,6 +97,8 @@ def _reason(error: Exception, host: str) -> tuple[str, bool]:
         return f"dial tcp {host}: i/o timeout", False
     if isinstance(error, http.client.RemoteDisconnected):
         return "EOF", False
+    if isinstance(error, OSError) and error.errno in (errno.ENETUNREACH, errno.EHOSTUNREACH):
+        return f"dial tcp {host}: connect: {os.strerror(error.errno).lower()}", False
     return str(error) or type(error).__name__, False
 
 

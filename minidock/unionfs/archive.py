@@ -219,8 +219,7 @@ class _Tree:
     ) -> None:
         if member.isdir():
             self._make_directory(directory, parent, name, 0o700)
-            self._directories[f"{parent}/{name}"] = member
-            dress(member, directory, name)
+            self._directories[f"{parent}/{name}"] = member  # it is dressed at the end
             return
         try:
             self._make_new(source, member, directory, name)

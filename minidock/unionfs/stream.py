@@ -82,6 +82,8 @@ class Forward:
         data: bytes = self._stream.read(size)
         while len(data) < size and (more := self._stream.read(size - len(data))):
             data += more
+        if not data and self._place == 0:  # no byte at all: Docker takes it for an empty archive
+            data = bytes(size)
         self._place += len(data)
         return data
 
@@ -98,7 +100,8 @@ def write_content(source: tarfile.TarFile, member: tarfile.TarInfo, fd: int) -> 
     stream = source.fileobj
     assert stream is not None
     for start, length in _pieces(member):
-        os.lseek(fd, start, os.SEEK_SET)
+        if start:
+            os.lseek(fd, start, os.SEEK_SET)
         while length:
             data = stream.read(min(length, LARGEST_READ))
             if not data:

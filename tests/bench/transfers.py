@@ -103,15 +103,23 @@ def saved(name: str, layers: list[Path], out: Path, gzipped: bool = False) -> Pa
 
 
 def split(plain: Path, count: int, token: str) -> list[Path]:
-    """Its files dealt out to ``count`` tars."""
+    """Its files dealt out to ``count`` tars, each with the directories that they are in, as layers have."""
     paths = [plain.with_suffix(f".{number}") for number in range(count)]
     with contextlib.ExitStack() as stack:
         source = stack.enter_context(tarfile.open(plain))
         targets = [stack.enter_context(tarfile.open(path, "w")) for path in paths]
+        there: list[set[str]] = [set() for _ in targets]
         for target in targets:
             target.addfile(tarfile.TarInfo(f"variant-{token}"))
+        directories = {one.name.strip("./"): one for one in source if one.isdir()}
         for number, member in enumerate(one for one in source if one.isreg()):
-            targets[number % count].addfile(member, source.extractfile(member))
+            index = number % count
+            above = [str(one) for one in Path(member.name.removeprefix("./")).parents][-2::-1]
+            for name in above:
+                if name not in there[index] and name in directories:
+                    there[index].add(name)
+                    targets[index].addfile(directories[name])
+            targets[index].addfile(member, source.extractfile(member))
     return paths
 
 

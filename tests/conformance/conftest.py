@@ -17,6 +17,19 @@ import pytest
 from minidock.images import bootstrap
 from tests.speed import PATIENCE
 
+
+def _major() -> int:
+    """Of the docker command line; 0 without one."""
+    if shutil.which("docker") is None:
+        return 0
+    done = subprocess.run(["docker", "--version"], capture_output=True, text=True, check=True)
+    return int(done.stdout.split()[2].partition(".")[0])  # Docker version 28.2.2, build e6534b4
+
+
+docker_28 = pytest.mark.skipif(
+    _major() < 28, reason="compares words with those of the docker command line 28, or newer"
+)
+
 CACHE = Path("/var/cache/minidock-tests")
 
 
@@ -40,12 +53,12 @@ class Daemon:
         }
         self.process: subprocess.Popen[bytes] | None = None
 
-    def start(self) -> None:
+    def start(self, *options: str) -> None:
         """Run it in the foreground of a process of ours."""
         reads, writes = os.pipe()
         log = open(self.directory / "daemon.log", "ab")  # noqa: SIM115 (the daemon's, not ours)
         self.process = subprocess.Popen(
-            [sys.executable, "-m", "minidock", "daemon", "--ready-fd", str(writes)],
+            [sys.executable, "-m", "minidock", "daemon", *options, "--ready-fd", str(writes)],
             env=self.environment,
             pass_fds=[writes],
             stdout=log,

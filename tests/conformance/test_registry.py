@@ -1,6 +1,7 @@
 """Pull, push and login over the API: the stock docker command line, docker-py, our own; crashes."""
 
 import contextlib
+import functools
 import json
 import os
 import pty
@@ -23,6 +24,7 @@ from tests.integration.images.test_images import ONE, TWO, saved
 from tests.integration.registry.conftest import Registry, docker_registry, private, registry
 from tests.integration.registry.fake import Fake, digest, serving, times
 from tests.integration.registry.test_transfers import LARGE, put_image, squeeze
+from tests.registries import ours
 
 __all__ = ["private", "registry"]
 
@@ -179,8 +181,51 @@ def test_our_command_line(own: Daemon, private: Registry) -> None:
     assert own.minidock("logout", private.host).stdout == (
         f"Removing login credentials for {private.host}\n"
     )
-    assert own.minidock("logout", private.host).stdout == f"Not logged in to {private.host}\n"
     assert own.minidock("pull", name).returncode == 1
+
+
+def test_a_helper_and_an_insecure_registry(own: Daemon, tmp_path: Path) -> None:
+    """A registry without TLS that is not on this machine; who we are, a program keeps for us."""
+    bridge, host = f"mdr{secrets.token_hex(3)}", f"198.18.{secrets.randbelow(250)}.1"
+    config = Path(own.environment["DOCKER_CONFIG"])
+    config.mkdir()
+    (config / "config.json").write_text('{"credsStore": "toy"}')
+    helper, kept = tmp_path / "docker-credential-toy", tmp_path / "kept"
+    helper.write_text(
+        f"#!/bin/sh\ncase $1 in store) cat >{kept};; erase) rm {kept};; get) cat {kept} ||"
+        " { echo credentials not found in native keychain; exit 1; };; esac\n"
+    )
+    helper.chmod(0o755)
+    own.environment["PATH"] = f"{tmp_path}:{os.environ['PATH']}"
+    run = functools.partial(subprocess.run, check=True)
+    run(["ip", "link", "add", bridge, "type", "bridge"])
+    try:
+        run(["ip", "addr", "add", f"{host}/32", "dev", bridge])
+        run(["ip", "link", "set", bridge, "up"])
+        users = tmp_path / "users"
+        run(["htpasswd", "-cbB", users, "ann", "secret"], capture_output=True)
+        with ours(tmp_path / "r", "--htpasswd", str(users), listen=f"{host}:0") as registry:
+            name = f"{registry.address}/ann/box:1"
+            own.ok("load", "-i", str(archive("busybox")))
+            own.ok("tag", "busybox", name)
+            words = "http: server gave HTTP response to HTTPS client"
+            assert words in own.minidock("push", name).stderr
+            own.stop()
+            own.start("--insecure-registry", f"{host}/32")
+            assert "no basic auth credentials" in own.minidock("push", name).stderr
+            login = ("login", "-u", "ann", "--password-stdin", registry.address)
+            assert own.minidock(*login, stdin="secret\n").stdout == "Login Succeeded\n"
+            assert json.loads(kept.read_text())["Secret"] == "secret"
+            assert "secret" not in (config / "config.json").read_text()
+            assert "digest: sha256:" in own.minidock("push", name).stdout
+            stock = ["docker", "-H", own.host, "push", name]  # it reads the same files
+            run(stock, env=own.environment, capture_output=True)
+            own.minidock("logout", registry.address)
+            assert not kept.exists()
+            done = run(stock, env=own.environment, capture_output=True, check=False)
+            assert b"no basic auth credentials" in done.stderr
+    finally:
+        run(["ip", "link", "delete", bridge])
 
 
 def test_bars_on_a_terminal(own: Daemon, fake: Fake) -> None:

@@ -389,12 +389,12 @@ def test_minidock_with_users_tokens_and_tls(daemon: Daemon, guarded: Registry) -
         return done.stdout + done.stderr
 
     minidock("tag", "busybox", name)
-    assert "unauthorized" in minidock("push", name)
+    assert "denied: requested access to the resource is denied" in minidock("push", name)
     assert "Succeeded" in minidock("login", "-u", "bob", "-p", "bob-secret", guarded.address)
     assert "digest: sha256:" in minidock("push", name)
     assert "students/bob/mine" in minidock("search", f"{guarded.address}/mine")
     minidock("rmi", name)
     assert "Downloaded newer image" in minidock("pull", name)
     minidock("logout", guarded.address)
-    assert "unauthorized" in minidock("pull", name)
+    assert "pull access denied" in minidock("pull", name)
     assert "students/bob/mine" not in minidock("search", f"{guarded.address}/mine")

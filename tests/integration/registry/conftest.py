@@ -4,8 +4,6 @@ import base64
 import contextlib
 import json
 import os
-import shutil
-import socket
 import subprocess
 import threading
 import time
@@ -25,8 +23,10 @@ from minidock.registry.auth import Credentials
 from minidock.registry.settings import Settings
 from minidock.registry.transport import Cancel
 from minidock.spec.reference import parse
+from tests import registries
 from tests.integration.images.test_images import open_images
 from tests.integration.registry.fake import Fake, serving
+from tests.registries import Registry
 
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="needs root")
 
@@ -82,56 +82,13 @@ def fake() -> Iterator[Fake]:
 
 
 # %% docker-registry
-def free_port() -> int:
-    with socket.socket() as one:
-        one.bind(("127.0.0.1", 0))
-        return int(one.getsockname()[1])
-
-
-@dataclass
-class Registry:
-    """A running docker-registry."""
-
-    port: int
-    scheme: str = "http"
-
-    @property
-    def host(self) -> str:
-        return f"127.0.0.1:{self.port}"
-
-
 @contextlib.contextmanager
 def docker_registry(top: Path, more: dict[str, Any] | None = None) -> Iterator[Registry]:
-    """With its own directory and port; ``more`` is added to its configuration."""
-    if shutil.which("docker-registry") is None:
-        pytest.skip("needs docker-registry")
-    top.mkdir(parents=True, exist_ok=True)
-    port = free_port()
-    config = {
-        "version": 0.1,
-        "log": {"level": "error", "accesslog": {"disabled": True}},
-        "storage": {
-            "filesystem": {"rootdirectory": str(top / "data")},
-            "delete": {"enabled": True},
-        },
-        "http": {"addr": f"127.0.0.1:{port}", **(more or {}).get("http", {})},
-    }
-    config |= {key: value for key, value in (more or {}).items() if key != "http"}
-    (top / "config.yml").write_text(json.dumps(config))  # JSON is YAML
-    with open(top / "log", "w") as log:
-        process = subprocess.Popen(
-            ["docker-registry", "serve", str(top / "config.yml")], stdout=log, stderr=log
-        )
-    try:
-        for _ in range(200):
-            with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port)):
-                break
-            assert process.poll() is None, (top / "log").read_text()
-            time.sleep(0.02)
-        yield Registry(port, "https" if "tls" in config["http"] else "http")
-    finally:
-        process.terminate()
-        process.wait(10)
+    """Debian's; where it is not installed the test is skipped."""
+    with registries.docker_registry(top, more) as one:
+        if one is None:
+            pytest.skip("needs docker-registry")
+        yield one
 
 
 @pytest.fixture(scope="session")

@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 
 from minidock.errors import HostileArchive, MiniDockError, NotFound
+from minidock.images.quota import QuotaExceeded
 from minidock.registry import transport
 from minidock.registry.auth import Credentials
 from minidock.registry.transport import Cancel
@@ -118,6 +119,32 @@ def test_there_and_back(kit: Kit, other: Kit, registry: Registry) -> None:
     other.pull(name)
     assert other.statuses()[-1] == f"Status: Image is up to date for {name}"
     assert other.push(name) == pushed
+
+
+@pytest.mark.parametrize("driver", ["overlay", "vfs"])
+def test_a_layer_of_no_bytes(fake: Fake, tmp_path: Path, driver: str) -> None:
+    """Docker takes it, plain and compressed."""
+    kit = Kit(tmp_path / "kit", driver=driver)
+    for tag, pack, suffix in (("1", bytes, ""), ("2", squeeze, "+gzip"), ("3", bytes, "+gzip")):
+        put_image(fake, ONE, b"", tag=tag, pack=pack, suffix=suffix)
+        name = f"{fake.host}/app:{tag}"
+        kit.pull(name)
+        assert whole(kit, name)
+    load(kit.images, saved([f"{fake.host}/made:1"], ONE, b""))
+    kit.push(f"{fake.host}/made:1")
+
+
+def test_what_a_push_keeps_counts_for_the_quota(kit: Kit, registry: Registry) -> None:
+    name = f"{registry.host}/quota:1"
+    load(kit.images, saved([name], LARGE))
+    kit.images.quota.limit = 2 * len(LARGE) + 200_000  # plain and as a tree, but not as gzip, too
+    before = kit.images.store.digests()
+    with pytest.raises(QuotaExceeded, match="are allowed"):
+        kit.push(name)
+    assert kit.images.store.digests() == before
+    kit.images.quota.limit = 4 * len(LARGE)
+    kit.push(name)
+    assert len(kit.images.store.digests()) > len(before)
 
 
 def test_other_tools_read_it(kit: Kit, registry: Registry, tmp_path: Path) -> None:

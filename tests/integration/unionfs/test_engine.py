@@ -82,6 +82,8 @@ def test_a_commit_with_each_driver(daemon: Daemon, driver: str) -> None:
     look = "stat -c '%u:%g %h %Y' /new/link; ls /etc/passwd; echo $A"
     assert daemon.docker(*bare, "made:1", "sh", "-c", look).stdout == "5:6 2 1000000000\nb\n"
     daemon.ok("run", "-d", "--name", "two", "made:1", "sh", "-c", "rm /new/file; sleep 1000")
+    while daemon.docker("exec", "two", "ls", "/new/file").returncode == 0:
+        time.sleep(0.05)
     daemon.ok("commit", "two", "made:2")  # while it runs
     daemon.stop(signal.SIGKILL)
     daemon.start()
