@@ -35,8 +35,7 @@ def _run() -> int:
 
     try:
         status = run_command(sys.argv[1:])
-        for stream in filter(None, (sys.stdout, sys.stderr)):  # None: we were called without it
-            stream.flush()
+        _flush()
         return status
     except KeyboardInterrupt:
         return 130
@@ -45,6 +44,13 @@ def _run() -> int:
     except OSError as error:  # /dev/full and its like, at the very end
         sys.stderr.write(f"minidock: {error}\n")
         return 1
+
+
+def _flush() -> None:
+    """What is in Python's buffers. An output that we were called without is None, and some close theirs."""
+    for stream in (sys.stdout, sys.stderr):
+        if stream is not None and not stream.closed:
+            stream.flush()
 
 
 if __name__ == "__main__":

@@ -6,7 +6,8 @@
 """
 
 import json
-from collections.abc import Iterator
+import re
+from collections.abc import Iterator, Sequence
 from contextvars import copy_context
 from queue import SimpleQueue
 from threading import Thread
@@ -24,12 +25,21 @@ def list_(engine: Engine, request: Request) -> Response:
     if request.query.get("filter"):  # how clients of before 1.28 gave a name
         filters.setdefault("reference", []).append(request.query["filter"])
     found = engine.images.listed(filters, everything=request.flag("all"), shared=shared)
-    return Response(json=found)
+    return Response(json=sized(request, found))
 
 
 def inspect(engine: Engine, request: Request, name: str) -> Response:
     """``docker image inspect``."""
-    return Response(json=engine.images.inspect(name))
+    return Response(json=sized(request, [engine.images.inspect(name)])[0])
+
+
+def sized(request: Request, images: Sequence[dict[str, Any]]) -> Sequence[dict[str, Any]]:
+    """With ``VirtualSize``, which was the same as ``Size``, and which clients before 1.44 look at."""
+    version = re.match(r"/v1\.(\d+)/", request.path)
+    if version is not None and int(version[1]) < 44:
+        for image in images:
+            image["VirtualSize"] = image["Size"]
+    return images
 
 
 def history(engine: Engine, request: Request, name: str) -> Response:

@@ -8,6 +8,7 @@ nothing of these can be rubbish; clients ask all the same.
 **See:** Engine API, "SystemDataUsage", "ImagePrune", "BuildPrune".
 """
 
+from minidock.api.images import sized
 from minidock.engine import Engine
 from minidock.server import Request, Response, Route
 
@@ -15,7 +16,9 @@ from minidock.server import Request, Response, Route
 # %% The handlers
 def usage(engine: Engine, request: Request) -> Response:
     """``docker system df``."""
-    return Response(json=engine.store.usage(request.values("type")))
+    found = engine.store.usage(request.values("type"))
+    sized(request, found.get("Images") or [])
+    return Response(json=found)
 
 
 def containers(engine: Engine, request: Request) -> Response:

@@ -48,14 +48,20 @@ class _Attributes(ctypes.Structure):
 
 
 def set_attributes(
-    mount: int, on: int = 0, off: int = 0, recursive: bool = False, userns: int = -1
+    mount: int,
+    on: int = 0,
+    off: int = 0,
+    recursive: bool = False,
+    userns: int = -1,
+    propagation: int = 0,
 ) -> None:
     """Switch attributes of the open ``mount`` on and off; with ``recursive`` of all below it, too.
 
     ``userns`` is an open user namespace, whose id maps the mount then
     applies to the owners of its files (with ``Attribute.IDMAP`` in ``on``).
+    ``propagation`` is one of ``Mount.SHARED`` and its kin, or 0: as it is.
     """
-    given = _Attributes(on, off, 0, max(userns, 0))
+    given = _Attributes(on, off, propagation, max(userns, 0))
     raw(
         "mount_setattr",
         ctypes.c_int(mount),

@@ -194,7 +194,8 @@ class Pull(Transfer):
     def _fetch(self, layers: Sequence[Layer]) -> None:
         missing = list[Layer]()
         for layer in layers:
-            if self._has(layer):
+            if self._has(layer):  # a daemon that was killed just then may have left its file
+                self.images.leases.partial(layer.blob.digest).unlink(missing_ok=True)
                 self.progress.layer("Already exists", layer.id)
             else:
                 self.progress.layer("Pulling fs layer", layer.id)
@@ -286,7 +287,7 @@ class Pull(Transfer):
             self._fetch_file(layer, extract)
         with steps.step("keep the blob", call="link(2)", chapter="registry", layer=layer.id):
             self.images.store.adopt(partial, layer.blob.digest)
-            partial.unlink()
+            partial.unlink(missing_ok=True)
 
     def _fetch_file(self, layer: Layer, extract: bool) -> None:
         """A thread downloads; meanwhile, behind it, the layer is extracted."""

@@ -8,7 +8,9 @@ written as 0. Nothing is copied, and the layers stay shared.
 
 The traps. Overlayfs wants its layers by path, so the mapped clones must be
 attached somewhere for the moment of its mount; it keeps clones of its own,
-so they can go at once. And it acts in them as who mounted it: the host's
+so they can go at once; and they must not be peers of the mount that they are
+clones of, or the container's own mount, made below both, would go with them
+(where ``/`` is shared, as systemd makes it). And it acts in them as who mounted it: the host's
 root, who is nobody in these maps, and overlayfs would silently become
 read-only. So the thread that mounts it takes on the file system identity of
 the container's root, and nothing else of it.
@@ -83,7 +85,7 @@ def mount_mapped(source: Path, target: Path, userns: str) -> None:
     tree = open_tree(source)
     place = os.open(target, os.O_PATH | os.O_CLOEXEC)
     try:
-        set_attributes(tree, Attribute.IDMAP, userns=maps)
+        set_attributes(tree, Attribute.IDMAP, userns=maps, propagation=Mount.PRIVATE)
         move_mount(tree, place, str(target))
     except OSError as error:
         raise Unavailable(

@@ -17,6 +17,19 @@ import pytest
 from minidock.images import bootstrap
 from tests.speed import PATIENCE
 
+
+def _major() -> int:
+    """Of the docker command line; 0 without one."""
+    if shutil.which("docker") is None:
+        return 0
+    done = subprocess.run(["docker", "--version"], capture_output=True, text=True, check=True)
+    return int(done.stdout.split()[2].partition(".")[0])  # Docker version 28.2.2, build e6534b4
+
+
+docker_28 = pytest.mark.skipif(
+    _major() < 28, reason="compares words with those of the docker command line 28, or newer"
+)
+
 CACHE = Path("/var/cache/minidock-tests")
 
 

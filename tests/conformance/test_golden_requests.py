@@ -4,7 +4,6 @@ Both are run with the same flags against a server that writes down what it hears
 (:mod:`.recorder`). Where they differ on purpose, the table says why.
 """
 
-import shutil
 import sys
 import tempfile
 from collections.abc import Iterator
@@ -14,11 +13,10 @@ from typing import Any
 
 import pytest
 
+from tests.conformance.conftest import docker_28
 from tests.conformance.recorder import Outcome, Recorder
 
-pytestmark = pytest.mark.skipif(
-    shutil.which("docker") is None, reason="needs the docker command line"
-)
+pytestmark = docker_28
 
 Recorders = tuple[Recorder, Recorder]
 POOL = ThreadPoolExecutor(2)

@@ -14,7 +14,8 @@ from typing import Any
 
 import pytest
 
-from tests.conformance.conftest import Daemon
+from tests.conformance.conftest import Daemon, docker_28
+from tests.speed import PATIENCE
 
 
 def inspect(daemon: Daemon, name: str) -> Any:
@@ -22,7 +23,7 @@ def inspect(daemon: Daemon, name: str) -> Any:
 
 
 def wait_until(holds: Callable[[], Any], seconds: float = 15) -> None:
-    deadline = time.monotonic() + seconds
+    deadline = time.monotonic() + seconds * PATIENCE
     while not holds():
         assert time.monotonic() < deadline, "it did not happen"
         time.sleep(0.03)
@@ -59,8 +60,8 @@ def test_always_goes_on_until_it_is_stopped(daemon: Daemon) -> None:
     assert not known["State"]["Running"] and not known["State"]["Restarting"]
     time.sleep(0.5)
     assert inspect(daemon, "aa")["RestartCount"] == known["RestartCount"]
-    daemon.ok("start", "aa")
-    assert inspect(daemon, "aa")["RestartCount"] == 0
+    daemon.ok("start", "aa")  # counted anew, and it may have ended once more by now
+    assert inspect(daemon, "aa")["RestartCount"] < known["RestartCount"]
 
 
 def test_between_two_runs_it_is_restarting(daemon: Daemon) -> None:
@@ -221,10 +222,10 @@ def test_update_refuses_in_dockers_words_and_changes_nothing(daemon: Daemon) -> 
 
 
 def test_update_of_the_restart_policy(daemon: Daemon) -> None:
-    name = daemon.ok(
-        "run", "-d", "busybox", "sh", "-c", "read x < /dev/null; sleep 1; exit 1"
-    ).strip()
+    script = "until [ -e /go ]; do sleep 0.1; done; exit 1"
+    name = daemon.ok("run", "-d", "busybox", "sh", "-c", script).strip()
     daemon.ok("update", "--restart", "on-failure:1", name)
+    daemon.ok("exec", name, "touch", "/go")
     wait_until(lambda: inspect(daemon, name)["RestartCount"] == 1)
 
 
@@ -268,6 +269,7 @@ def entries(path: Path) -> list[str]:
     return sorted(str(one.relative_to(path)) for one in path.rglob("*"))
 
 
+@docker_28
 @pytest.mark.parametrize(
     ("source", "target"),
     [

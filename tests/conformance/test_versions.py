@@ -18,7 +18,7 @@ from typing import Any
 
 import pytest
 
-from tests.conformance.conftest import Daemon, archive
+from tests.conformance.conftest import Daemon, archive, docker_28
 from tests.conformance.test_images import dockerd
 from tests.integration.faults.test_every_step import call, revive, trace
 from tests.registries import ours
@@ -352,6 +352,7 @@ def test_prune(own: Daemon, client: str) -> None:
     assert "invalid filter 'x'" in prune("image", "prune", "-f", "--filter", "x=1")
 
 
+@docker_28
 def test_the_words_of_a_warning_are_dockers(own: Daemon) -> None:
     for arguments in (
         ["container", "prune"],
@@ -534,3 +535,17 @@ def test_an_archive_that_is_cut_off_leaves_no_file(tmp_path: Path, head: str) ->
         _, said = client.communicate(timeout=20)
     assert (client.returncode, "hung up in the middle" in said) == (1, True), said
     assert [path.name for path in tmp_path.iterdir()] == ["sock"]
+
+
+def test_clients_of_before_1_44_look_at_the_virtual_size(own: Daemon) -> None:
+    for path in ("/images/json", "/images/busybox/json", "/system/df"):
+        for version, there in (("v1.41", True), ("v1.47", False)):
+            body = call(own, "GET", f"/{version}{path}")[1]
+            image = (
+                body["Images"][0]
+                if "Images" in body
+                else body[0]
+                if isinstance(body, list)
+                else body
+            )
+            assert (image.get("VirtualSize") == image["Size"]) == there, (path, version)

@@ -20,8 +20,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from xml.etree import ElementTree
 
-# Skipped for want of other people's data, which is not ours to put into the tree. Listed, no error.
-NOT_IN_THE_TREE = ("no description of the Engine API",)
+# Skipped for want of what is other people's, and not ours to put into the tree. Listed, no error.
+NOT_IN_THE_TREE = (
+    "no description of the Engine API",
+    "the OCI runtime schema is not here",
+    "$MINIDOCK_DISTRIBUTION_SUITE is not set",
+    "compares words with those of the docker command line 28",
+)
 
 Report = dict[str, str | None]  # a test's id, and why it was skipped; None: it ran
 

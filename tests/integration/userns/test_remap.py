@@ -40,10 +40,11 @@ class Remapped(Daemon):
         self.environment["PYTHONPATH"] = f"{directory / 'patch'}:{Path.cwd()}"
         self.driver = driver
 
-    def start(self) -> None:
+    def start(self, *prefix: str) -> None:
         reads, writes = os.pipe()
         with open(self.directory / "daemon.log", "ab") as log:
-            command = [sys.executable, "-m", "minidock", "daemon", "--ready-fd", str(writes)]
+            command = [*prefix, sys.executable, "-m", "minidock", "daemon"]
+            command += ["--ready-fd", str(writes)]
             self.process = subprocess.Popen(
                 [*command, "--userns-remap", "nobody", "--storage-driver", self.driver],
                 env=self.environment, pass_fds=[writes], stdout=log, stderr=log,
@@ -132,8 +133,8 @@ def test_it_may_configure_its_network(remapped: Remapped) -> None:
     script = "cat /proc/sys/net/ipv4/ip_unprivileged_port_start; ip route del default; ip route"
     out = remapped.ok("run", "--rm", "--cap-add", "NET_ADMIN", "busybox", "sh", "-c", script)
     assert out.startswith("0\n") and "default" not in out
-    none = ["--network", "none", "--sysctl", "net.core.somaxconn=9", "busybox"]
-    assert remapped.ok("run", "--rm", *none, "cat", "/proc/sys/net/core/somaxconn") == "9\n"
+    none = ["--network", "none", "--sysctl", "net.ipv4.ip_default_ttl=9", "busybox"]
+    assert remapped.ok("run", "--rm", *none, "cat", "/proc/sys/net/ipv4/ip_default_ttl") == "9\n"
 
 
 # %% What cannot be shared with the host
@@ -191,6 +192,20 @@ def test_nothing_is_left(remapped: Remapped) -> None:
     while str(remapped.directory) in Path("/proc/self/mountinfo").read_text():
         assert time.monotonic() < deadline
         time.sleep(0.05)
+
+
+def test_where_every_mount_is_shared() -> None:
+    """As systemd has it. What goes with the mapped clones must not be the container's own mount."""
+    with tempfile.TemporaryDirectory(prefix="mdu") as name:
+        os.chmod(name, 0o711)
+        daemon = Remapped(Path(name), "overlay")
+        daemon.start("unshare", "--mount", "--propagation", "shared")
+        try:
+            daemon.ok("load", "-i", str(archive("busybox")))
+            assert daemon.ok("run", "--rm", "--network", "none", "busybox", "id", "-u") == "0\n"
+        finally:
+            daemon.stop()
+            wait_until_quiet(daemon)
 
 
 # %% Versions
