@@ -18,6 +18,8 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlencode
 
+from tests.speed import PATIENCE
+
 OCTETS = {"Content-Type": "application/octet-stream"}
 MANIFEST = "application/vnd.oci.image.manifest.v1+json"
 INDEX = "application/vnd.oci.image.index.v1+json"
@@ -245,7 +247,8 @@ def docker_registry(
 
 
 def _wait_for(registry: Registry) -> None:
-    for _ in range(500):
+    deadline = time.monotonic() + 30 * PATIENCE
+    while time.monotonic() < deadline:
         with contextlib.suppress(OSError), socket.create_connection(registry.place):
             return
         assert registry.process.poll() is None, registry.log.read_text()
