@@ -90,6 +90,7 @@ def fuzz(session: nox.Session) -> None:
 def bench(session: nox.Session) -> None:
     """Benchmarks, side by side with dockerd where it is installed."""
     run(session, "python", "-m", "tests.bench", *session.posargs)
+    run(session, "python", "-m", "tests.bench.transfers", *session.posargs)
     run(session, "python", "-m", "tests.bench.registry", *session.posargs)
     run(session, "python", "-m", "tests.bench.runtime", *session.posargs)
 
