@@ -125,6 +125,16 @@ class Runtime:
         return {kind: value for kind, value in found.items() if value}
 
 
+def unpack_busybox(rootfs: Path) -> None:
+    """The layer of the base image, its largest file, as a new directory."""
+    rootfs.mkdir(parents=True)
+    with tarfile.open(archive("busybox")) as source:
+        layer = source.extractfile(max(source, key=lambda member: member.size))
+        assert layer is not None
+        with tarfile.open(fileobj=layer) as tree:
+            tree.extractall(rootfs, numeric_owner=True)
+
+
 @pytest.fixture
 def runtime() -> Iterator[Runtime]:
     """A busybox bundle with what ``spec`` writes, without a terminal; nothing may be left of it.
@@ -134,12 +144,7 @@ def runtime() -> Iterator[Runtime]:
     place = Path("/var/lib") / f"mdruntime{secrets.token_hex(4)}"
     place.mkdir(mode=0o755)
     one = Runtime(place)
-    (one.bundle / "rootfs").mkdir(parents=True)
-    with tarfile.open(archive("busybox")) as source:
-        layer = source.extractfile(max(source, key=lambda member: member.size))
-        assert layer is not None
-        with tarfile.open(fileobj=layer) as tree:
-            tree.extractall(one.bundle / "rootfs", numeric_owner=True)
+    unpack_busybox(one.bundle / "rootfs")
     one.ok("spec")
     one.config = json.loads((one.bundle / "config.json").read_text())
     one.config["process"]["terminal"] = False

@@ -5,15 +5,13 @@ import os
 import secrets
 import shutil
 import subprocess
-import tarfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from tests.conformance.conftest import archive
-from tests.integration.runtime.conftest import HERE
+from tests.integration.runtime.conftest import HERE, unpack_busybox
 
 pytestmark = [
     pytest.mark.skipif(os.geteuid() != 0, reason="needs root, to be somebody else"),
@@ -83,12 +81,7 @@ class User:
 def user() -> Iterator[User]:
     one = User(Path("/var/lib") / f"mdrootless{secrets.token_hex(4)}")
     (one.place / "run").mkdir(parents=True)
-    (one.bundle / "rootfs").mkdir(parents=True)
-    with tarfile.open(archive("busybox")) as source:
-        layer = source.extractfile(max(source, key=lambda member: member.size))
-        assert layer is not None
-        with tarfile.open(fileobj=layer) as tree:
-            tree.extractall(one.bundle / "rootfs", numeric_owner=True)
+    unpack_busybox(one.bundle / "rootfs")
     subprocess.run(["chown", "-R", f"{UID}:{UID}", one.place], check=True)
     one.ok("spec", "--rootless")
     one.config = json.loads((one.bundle / "config.json").read_text())
