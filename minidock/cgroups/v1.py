@@ -329,6 +329,5 @@ def device_line(rule: DeviceRule) -> str:
         return "a"
     major = "*" if rule.major is None else rule.major
     minor = "*" if rule.minor is None else rule.minor
-    return (
-        f"{rule.type} {major}:{minor} {''.join(filter('rwm'.__contains__, rule.access)) or 'rwm'}"
-    )
+    access = "".join(letter for letter in rule.access if letter in "rwm")
+    return f"{rule.type} {major}:{minor} {access or 'rwm'}"
