@@ -6,13 +6,13 @@
 """
 
 import json
-import re
 from collections.abc import Iterator, Sequence
 from contextvars import copy_context
 from queue import SimpleQueue
 from threading import Thread
 from typing import Any, BinaryIO, cast
 
+from minidock.api.prefix import split
 from minidock.engine import Engine
 from minidock.errors import MiniDockError, NotSupported
 from minidock.server import Request, Response, Route
@@ -35,8 +35,8 @@ def inspect(engine: Engine, request: Request, name: str) -> Response:
 
 def sized(request: Request, images: Sequence[dict[str, Any]]) -> Sequence[dict[str, Any]]:
     """With ``VirtualSize``, which was the same as ``Size``, and which clients before 1.44 look at."""
-    version = re.match(r"/v1\.(\d+)/", request.path)
-    if version is not None and int(version[1]) < 44:
+    version, _ = split(request.path)
+    if version < (1, 44):
         for image in images:
             image["VirtualSize"] = image["Size"]
     return images

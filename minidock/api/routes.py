@@ -1,15 +1,14 @@
 """The table of routes, and what happens to every request.
 
 A route is a method, a path with holes, and a handler. Clients put the
-version they speak before the path (``/v1.47/info``); what they may be is
-checked here, and nowhere else matters.
+version they speak before the path (``/v1.47/info``); what
+it may be is checked in :mod:`.prefix`.
 
 **Interface:** :class:`Router`.
 
 **See:** moby ``api/server/router``, ``api/server/middleware/version.go``.
 """
 
-import re
 from collections.abc import Callable
 
 from minidock.api import (
@@ -23,11 +22,11 @@ from minidock.api import (
     usage,
     versions,
 )
+from minidock.api.prefix import without_version
 from minidock.api.status import status_of
 from minidock.api.trace import Hub
 from minidock.engine import Engine
-from minidock.engine.system import API_VERSION, MINIMUM_API_VERSION
-from minidock.errors import InvalidParameter, MiniDockError, NotFound
+from minidock.errors import MiniDockError, NotFound
 from minidock.server import Request, Response, Route, pattern
 
 Handler = Callable[..., Response]
@@ -57,7 +56,7 @@ class Router:
     def __call__(self, request: Request) -> Response:
         """Handle one request; an error becomes a status and one line."""
         try:
-            path = _without_version(request.path)
+            path = without_version(request.path)
             if path.startswith("/minidock/trace/"):
                 return Response(pieces=self.hub.listen(path.rpartition("/")[2]))
             handler, values = self._find(request.method, path)
@@ -81,27 +80,3 @@ class Router:
             if match is not None:
                 return handler, match.groups()
         raise NotFound("page not found")
-
-
-# %% Versions
-def _without_version(path: str) -> str:
-    match = re.match(r"/v(\d+)\.(\d+)(/.*)", path)
-    if match is None:
-        return path
-    major, minor, rest = match.groups()
-    asked = (int(major), int(minor))
-    if asked > _numbers(API_VERSION):
-        raise InvalidParameter(
-            f"client version {major}.{minor} is too new. Maximum supported API version is {API_VERSION}"
-        )
-    if asked < _numbers(MINIMUM_API_VERSION):
-        raise InvalidParameter(
-            f"client version {major}.{minor} is too old. Minimum supported API version is"
-            f" {MINIMUM_API_VERSION}, please upgrade your client to a newer version"
-        )
-    return str(rest)
-
-
-def _numbers(version: str) -> tuple[int, int]:
-    major, minor = version.split(".")
-    return int(major), int(minor)

@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from minidock import errors
-from minidock.api.routes import _without_version
+from minidock.api.prefix import without_version
 from minidock.api.status import status_of
 from minidock.body import Body
 from minidock.client import Answer, Client, error_of
@@ -192,12 +192,12 @@ def test_patterns() -> None:
 
 
 def test_versions() -> None:
-    assert _without_version("/v1.24/info") == _without_version("/v1.47/info") == "/info"
-    assert _without_version("/info") == "/info" and _without_version("/volumes") == "/volumes"
+    assert without_version("/v1.24/info") == without_version("/v1.47/info") == "/info"
+    assert without_version("/info") == "/info" and without_version("/volumes") == "/volumes"
     with pytest.raises(InvalidParameter, match="1.999 is too new"):
-        _without_version("/v1.999/info")
+        without_version("/v1.999/info")
     with pytest.raises(InvalidParameter, match="1.9 is too old"):
-        _without_version("/v1.9/info")
+        without_version("/v1.9/info")
 
 
 def test_every_kind_of_error_has_a_status_and_comes_back_as_itself() -> None:
