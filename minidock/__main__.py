@@ -1,19 +1,19 @@
 """``minidock``: the command line.
 
 Most commands are over in a twentieth of a second, and half of that is
-Python's. So the collector of cycles seldom looks (there is next to nothing
-to collect), and at the end the process is gone at once, instead of taking
-the interpreter apart, object by object.
+Python's. So the collector of cycles seldom looks: there is next to nothing
+to collect.
 
 **Interface:** :func:`main`.
 """
 
 import gc
-import os
 import sys
 
+from minidock.ending import run_and_exit
+
 TYPE_CHECKING = False
-if TYPE_CHECKING:  # typing takes 1.5 ms to import, and nothing here needs it to run
+if TYPE_CHECKING:
     from typing import NoReturn
 
 
@@ -25,7 +25,7 @@ def main() -> "NoReturn":
 
         del sys.argv[1]
         runtime()
-    os._exit(_run())
+    run_and_exit("minidock", _run)
 
 
 def _run() -> int:
@@ -33,24 +33,7 @@ def _run() -> int:
         gc.set_threshold(50_000)
     from minidock.cli import run_command
 
-    try:
-        status = run_command(sys.argv[1:])
-        _flush()
-        return status
-    except KeyboardInterrupt:
-        return 130
-    except BrokenPipeError:
-        return 141
-    except OSError as error:  # /dev/full and its like, at the very end
-        sys.stderr.write(f"minidock: {error}\n")
-        return 1
-
-
-def _flush() -> None:
-    """What is in Python's buffers. An output that we were called without is None, and some close theirs."""
-    for stream in (sys.stdout, sys.stderr):
-        if stream is not None and not stream.closed:
-            stream.flush()
+    return run_command(sys.argv[1:])
 
 
 if __name__ == "__main__":

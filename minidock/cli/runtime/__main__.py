@@ -14,11 +14,11 @@ have one, so an empty module does as well
 from __future__ import annotations
 
 import gc
-import os
 import sys
 from types import ModuleType
 
 from minidock.cli.runtime.sealed import seal
+from minidock.ending import run_and_exit
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -45,14 +45,7 @@ def main() -> NoReturn:
     _dataclasses_without_inspect()
     from minidock.cli.runtime import main as run
 
-    status = run()
-    try:
-        for stream in filter(None, (sys.stdout, sys.stderr)):  # None: we were called without it
-            stream.flush()
-    except OSError as error:  # /dev/full and its like, at the very end
-        sys.stderr.write(f"minidock-runtime: {error}\n")
-        status = 1
-    os._exit(status)  # the interpreter would take itself apart, object by object, for nobody
+    run_and_exit("minidock-runtime", run)
 
 
 if __name__ == "__main__":
