@@ -135,10 +135,10 @@ class ThinPool:
     def delete(self, number: int) -> None:
         """Give its blocks back; it may be gone already."""
         self.deactivate(number)
-        for _ in range(50):
+        for _ in range(200):  # 20 seconds, Docker's patience with whoever looks into a mount's copy
             if not self._exists(self.device(number)):
                 break
-            time.sleep(0.02)
+            time.sleep(0.1)
         try:
             self._message(f"delete {number}")
         except Unavailable as error:
