@@ -8,25 +8,17 @@ import subprocess
 import tarfile
 import threading
 import time
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from tests.conformance.conftest import Daemon, docker_28
-from tests.speed import PATIENCE
+from tests.speed import wait_until
 
 
 def inspect(daemon: Daemon, name: str) -> Any:
     return json.loads(daemon.ok("inspect", name))[0]
-
-
-def wait_until(holds: Callable[[], Any], seconds: float = 15) -> None:
-    deadline = time.monotonic() + seconds * PATIENCE
-    while not holds():
-        assert time.monotonic() < deadline, "it did not happen"
-        time.sleep(0.03)
 
 
 # %% Restart policies

@@ -25,6 +25,7 @@ from tests.integration.registry.conftest import Registry, docker_registry, priva
 from tests.integration.registry.fake import Fake, digest, serving, times
 from tests.integration.registry.test_transfers import LARGE, put_image, squeeze
 from tests.registries import ours
+from tests.speed import wait_until
 
 __all__ = ["private", "registry"]
 
@@ -333,7 +334,7 @@ def test_kill_in_the_middle_of_a_layer(own: Daemon, fake: Fake) -> None:
                                stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)  # fmt: skip
     part = store_of(own) / "leases" / f"{digest(packed).replace(':', '-')}.part"
     first = store_of(own) / "blobs" / digest(squeeze(ONE)).replace(":", "/")
-    _until(lambda: part.exists() and part.stat().st_size >= 900_000 and first.exists())
+    wait_until(lambda: part.exists() and part.stat().st_size >= 900_000 and first.exists())
     own.stop(signal.SIGKILL)
     process.wait(10)
     stalled.set()
@@ -346,13 +347,6 @@ def test_kill_in_the_middle_of_a_layer(own: Daemon, fake: Fake) -> None:
     assert int(start[len("bytes=") : -1]) >= 900_000
     check_store(own)
     assert partials(own) == []
-
-
-def _until(condition: Any) -> None:
-    deadline = time.monotonic() + 15
-    while not condition():
-        assert time.monotonic() < deadline, "waited too long"
-        time.sleep(0.02)
 
 
 def test_ctrl_c(own: Daemon, fake: Fake) -> None:
@@ -376,7 +370,7 @@ def test_ctrl_c(own: Daemon, fake: Fake) -> None:
     fake.faults.append(times(1, f"GET .*{digest(squeeze(LARGE))}", slow))
     process = subprocess.Popen(["docker", "-H", own.host, "pull", f"{fake.host}/x:1"],
                                stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)  # fmt: skip
-    _until(lambda: fake.asked(f"GET .*{digest(squeeze(LARGE))}"))
+    wait_until(lambda: fake.asked(f"GET .*{digest(squeeze(LARGE))}"))
     process.send_signal(signal.SIGINT)
     process.wait(10)
     begun = time.monotonic()

@@ -9,12 +9,12 @@ import json
 import os
 import shutil
 import subprocess
-import time
 from collections.abc import Callable
 
 import pytest
 
 from tests.integration.runtime.conftest import HERE, Runtime, runtime
+from tests.speed import wait_until
 
 __all__ = ["runtime"]
 
@@ -72,10 +72,7 @@ class Victim:
     def overwritten(self) -> bool:
         """Whether it was, when the attack is over."""
         over = self.runtime.bundle / "rootfs/over"
-        deadline = time.monotonic() + 20
-        while not over.exists():
-            assert time.monotonic() < deadline, "the attack has not ended"
-            time.sleep(0.05)
+        wait_until(over.exists)
         return self.digest() != self.before
 
 

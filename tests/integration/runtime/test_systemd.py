@@ -9,7 +9,6 @@ import os
 import shutil
 import subprocess
 import sys
-import time
 from collections.abc import Iterator
 from typing import Any
 
@@ -17,6 +16,7 @@ import pytest
 
 from minidock import capabilities, cgroups
 from tests.integration.runtime.conftest import HERE, Runtime
+from tests.speed import wait_until
 
 pytestmark = [
     pytest.mark.skipif(os.geteuid() != 0, reason="needs root"),
@@ -40,10 +40,9 @@ class Machine:
         self.configure()
         runtime.write()
         assert runtime.status_of("run", "-d", self.name) == 0
-        deadline = time.monotonic() + 30
-        while self.run("systemctl", "is-system-running").stdout.strip() != "running":
-            assert time.monotonic() < deadline, "systemd has not come up"
-            time.sleep(0.1)
+        wait_until(
+            lambda: "running" in self.run("systemctl", "is-system-running").stdout.split(), 30
+        )
 
     def furnish(self) -> None:
         """The busybox tree becomes the bundle inside; the rest is empty, or the host's."""

@@ -17,6 +17,7 @@ import pytest
 
 from tests.conformance.conftest import Daemon, archive, wait_until_quiet
 from tests.integration.faults.test_every_step import call
+from tests.speed import wait_until
 
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="needs root")
 
@@ -186,12 +187,8 @@ def test_nothing_is_left(remapped: Remapped) -> None:
     remapped.ok("run", "--rm", "busybox", "true")
     remapped.remove_everything()
     assert list((remapped.directory / "run" / "userns").iterdir()) == []
-    deadline = (
-        time.monotonic() + 20
-    )  # nobody waits for the cable to be pulled: see Cables.disconnect
-    while str(remapped.directory) in Path("/proc/self/mountinfo").read_text():
-        assert time.monotonic() < deadline
-        time.sleep(0.05)
+    # nobody waits for the cable to be pulled: see Cables.disconnect
+    wait_until(lambda: str(remapped.directory) not in Path("/proc/self/mountinfo").read_text())
 
 
 def test_where_every_mount_is_shared() -> None:
