@@ -300,6 +300,7 @@ def test_a_real_dockerd_loads_it(own: Daemon, dockerd: list[str], tmp_path: Path
 
 
 # %% df, prune, the long names
+@docker_28
 def test_system_df(own: Daemon) -> None:
     own.ok("run", "--name", "box", "busybox", "sh", "-c", "head -c 1000000 /dev/zero >/zeros")
     own.ok("commit", "box", "app")

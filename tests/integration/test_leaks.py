@@ -102,9 +102,14 @@ def test_a_leak_fails_the_session(tmp_path: Path) -> None:
     path = tmp_path / "test_leaky.py"
     path.write_text(f"def test_leaky():\n    open('/tmp/{NAME}', 'w').close()\n")
     words = ["-p", "tests.conftest", "-c", "/dev/null", "--rootdir", tmp_path, path]
+    outer = {name: value for name, value in os.environ.items() if "XDIST" not in name}
     try:
         done = subprocess.run(
-            [sys.executable, "-m", "pytest", *words], capture_output=True, text=True, check=False
+            [sys.executable, "-m", "pytest", *words],
+            env=outer,
+            capture_output=True,
+            text=True,
+            check=False,
         )
         assert done.returncode == 1, done.stdout
         assert f"files: /tmp/{NAME}" in done.stdout
