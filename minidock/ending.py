@@ -20,9 +20,8 @@ def run_and_exit(name: str, command: "Callable[[], int]") -> "NoReturn":
     try:
         status = command()
         for stream in (sys.stdout, sys.stderr):
-            if (
-                stream is not None and not stream.closed
-            ):  # we can be called without, and some close theirs
+            # None: we were called without it; closed: by the command itself
+            if stream is not None and not stream.closed:
                 stream.flush()
     except KeyboardInterrupt:
         status = 130

@@ -1,12 +1,12 @@
 """The table of routes, and what happens to every request.
 
 A route is a method, a path with holes, and a handler. Clients put the
-version they speak before the path (``/v1.47/info``); what
-it may be is checked in :mod:`.prefix`.
+version they speak before the path (``/v1.47/info``); :mod:`.prefix` checks
+what it may be.
 
 **Interface:** :class:`Router`.
 
-**See:** moby ``api/server/router``, ``api/server/middleware/version.go``.
+**See:** moby ``api/server/router``.
 """
 
 from collections.abc import Callable
