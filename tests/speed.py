@@ -14,7 +14,7 @@ SLOWNESS = float(os.environ.get("MINIDOCK_SLOWNESS", "1"))
 PATIENCE = max(1.0, SLOWNESS / 5)
 
 
-def wait_until(holds: Callable[[], object], seconds: float = 20) -> None:
+def wait_until(holds: Callable[[], object], seconds: float = 15) -> None:
     """Wait for what comes by itself; the test fails if it has not come in ``seconds`` (of a fast machine)."""
     deadline = time.monotonic() + seconds * PATIENCE
     while not holds():

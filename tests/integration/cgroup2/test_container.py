@@ -43,7 +43,7 @@ def test_exec_joins_and_the_end_leaves_nothing(daemon: Daemon) -> None:
     daemon.ok("run", "-d", "--name", "one", "busybox", "sleep", "100")
     place = directory(daemon, "one")
     daemon.ok("exec", "-d", "one", "sleep", "50")
-    wait_until(lambda: len((place / "cgroup.procs").read_text().split()) == 2)
+    wait_until(lambda: len((place / "cgroup.procs").read_text().split()) >= 2)
     daemon.ok("rm", "-f", "one")
     assert not place.exists()
 

@@ -16,19 +16,10 @@ from minidock.errors import Unavailable
 from minidock.linux import syscalls
 from minidock.spec.runtime import CPU, DeviceRule, Memory, Pids, Resources
 from tests.integration.cgroup2.conftest import ROOT, Group
+from tests.speed import wait_until
 
 Make = Callable[..., Group]
 NOBODY = 65534
-
-
-def until(condition: Callable[[], bool], seconds: float = 20.0) -> bool:
-    """Whether ``condition`` comes true in time."""
-    deadline = time.monotonic() + seconds
-    while not condition():
-        if time.monotonic() > deadline:
-            return False
-        time.sleep(0.01)
-    return True
 
 
 # %% The tree
@@ -115,7 +106,7 @@ def test_a_fork_too_many_is_counted(group: Make) -> None:
 def test_a_quota_throttles(group: Make) -> None:
     one = group(Resources(cpu=CPU(quota=10000, period=100000)))
     one.spawn("while :; do :; done")
-    assert until(lambda: one.events("cpu.stat")["nr_throttled"] >= 3)
+    wait_until(lambda: one.events("cpu.stat")["nr_throttled"] >= 3)
     begun, used = time.monotonic(), one.cgroup.stats().cpu
     time.sleep(2)
     share = (one.cgroup.stats().cpu - used) / 1e9 / (time.monotonic() - begun)
@@ -137,7 +128,7 @@ def test_populated_follows_the_last_process(group: Make) -> None:
     assert one.events()["populated"] == 1
     process.kill()
     process.communicate()
-    assert until(lambda: one.events()["populated"] == 0)
+    wait_until(lambda: one.events()["populated"] == 0)
 
 
 def test_frozen_is_said_by_the_kernel_and_is_true(group: Make) -> None:
@@ -151,7 +142,7 @@ def test_frozen_is_said_by_the_kernel_and_is_true(group: Make) -> None:
     assert one.cgroup.stats().cpu - used < 20_000_000
     one.cgroup.freeze(False)
     assert one.events()["frozen"] == 0
-    assert until(lambda: one.cgroup.stats().cpu - used > 50_000_000)
+    wait_until(lambda: one.cgroup.stats().cpu - used > 50_000_000)
 
 
 def test_the_frozen_can_be_killed(group: Make) -> None:

@@ -41,7 +41,7 @@ class Machine:
         runtime.write()
         assert runtime.status_of("run", "-d", self.name) == 0
         wait_until(
-            lambda: "running" in self.run("systemctl", "is-system-running").stdout.split(), 30
+            lambda: self.run("systemctl", "is-system-running").stdout.strip() == "running", 30
         )
 
     def furnish(self) -> None:
